@@ -1,0 +1,185 @@
+//! The arena: all guest pages of a device in one memory file, mapped once for the application (tracked)
+//! and once for the driver (never tracked).
+//!
+//! One mapping means one registration and one scan call for everything. Which stretches hold pages at
+//! all is known in units of [`CHUNK`], so that a scan leaves out what was never touched: `st_blocks`
+//! says whether the file has grown, `SEEK_DATA` where. A page that was written has a block from then on,
+//! swapped out or not, so a stretch without one holds no written page.
+
+use std::ops::Range;
+
+use rangemap::RangeSet;
+
+use crate::addr::{PAGE_SIZE, Pgoff};
+use crate::bitmap::Bitmap;
+use crate::error::{Error, Result};
+use crate::sys::memory::SharedMem;
+use crate::sys::pages::{TwiceMapped, to_usize};
+
+/// Pages in a stretch that is scanned as a whole once it holds a page: 2 MiB.
+pub const CHUNK: u64 = 512;
+
+/// Least size worth having, in bytes.
+const SMALLEST: u64 = 64 << 20;
+
+/// Guest pages and who has them.
+#[derive(Debug)]
+pub struct Arena {
+    pages: TwiceMapped,
+    free: RangeSet<Pgoff>,
+    populated: Bitmap,
+    /// `st_blocks` when `populated` was last brought up to date; `None` when it must be.
+    blocks: Option<u64>,
+}
+
+impl Arena {
+    /// Reserves `bytes` bytes of address space, or as much as the limits of the process allow.
+    pub fn new(name: &str, bytes: u64) -> Result<Self> {
+        let mut bytes = bytes.max(SMALLEST).next_power_of_two();
+        let pages = loop {
+            match TwiceMapped::new(name, bytes) {
+                Ok(pages) => break pages,
+                Err(error) if bytes <= SMALLEST => return Err(error),
+                Err(_) => bytes /= 2,
+            }
+        };
+        let count = bytes / PAGE_SIZE;
+        let mut free = RangeSet::new();
+        free.insert(0..count);
+        Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK), blocks: None })
+    }
+
+    /// Takes `count` pages that follow each other, the lowest there are. They read as zeros.
+    pub fn alloc(&mut self, count: u64) -> Result<Range<Pgoff>> {
+        let gap = self.free.iter().find(|gap| gap.end - gap.start >= count).ok_or(Error::NoMemory)?;
+        let node = gap.start..gap.start + count;
+        self.free.remove(node.clone());
+        Ok(node)
+    }
+
+    /// Gives pages back.
+    pub fn free(&mut self, node: &Range<Pgoff>) {
+        // Pages that cannot be given back would be handed out again with old bytes: keep them.
+        if let Err(error) = self.pages.discard(&(node.start * PAGE_SIZE..node.end * PAGE_SIZE)) {
+            log::warn!("guest pages {node:?} stay unused: {error}");
+            return;
+        }
+        let whole = node.start.div_ceil(CHUNK)..node.end / CHUNK;
+        if whole.start < whole.end {
+            self.populated.clear(whole);
+        }
+        self.blocks = None;
+        self.free.insert(node.clone());
+    }
+
+    /// The whole mapping the application sees.
+    pub fn application(&self) -> SharedMem {
+        self.pages.application()
+    }
+
+    /// The pages of `node` in the application's mapping.
+    pub fn application_pages(&self, node: &Range<Pgoff>) -> SharedMem {
+        window(self.pages.application(), node)
+    }
+
+    /// The pages of `node` in the driver's mapping.
+    pub fn driver_pages(&self, node: &Range<Pgoff>) -> SharedMem {
+        window(self.pages.driver(), node)
+    }
+
+    /// Pages in all.
+    pub fn len(&self) -> u64 {
+        self.populated.len() * CHUNK
+    }
+
+    /// Whether it has no pages.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next stretch at or after `from` that may hold written pages.
+    pub fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {
+        let run = self.populated.next_run(from.div_ceil(CHUNK)..self.populated.len())?;
+        Some(run.start * CHUNK..run.end * CHUNK)
+    }
+
+    /// Learns which stretches hold pages now: all that were written before the call are among them.
+    pub fn update_populated(&mut self) -> Result<()> {
+        let blocks = self.pages.blocks()?;
+        if self.blocks == Some(blocks) {
+            return Ok(());
+        }
+        let chunks = self.populated.len();
+        let mut at = 0;
+        while let Some(unknown) = self.populated.next_clear_run(at..chunks) {
+            match self.pages.next_data(unknown.start * CHUNK * PAGE_SIZE)? {
+                None => break,
+                Some(data) => {
+                    let chunk = data / (CHUNK * PAGE_SIZE);
+                    self.populated.set(chunk..chunk + 1);
+                    at = chunk + 1;
+                }
+            }
+        }
+        self.blocks = Some(blocks);
+        Ok(())
+    }
+}
+
+fn window(mapping: SharedMem, node: &Range<Pgoff>) -> SharedMem {
+    mapping.slice(to_usize(node.start * PAGE_SIZE), to_usize((node.end - node.start) * PAGE_SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn populated(arena: &mut Arena) -> Vec<Range<Pgoff>> {
+        arena.update_populated().unwrap();
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(run) = arena.next_populated(at) {
+            at = run.end;
+            found.push(run);
+        }
+        found
+    }
+
+    #[test]
+    fn knows_the_stretches_that_were_touched() {
+        let mut arena = Arena::new("test", 64 << 20).unwrap();
+        assert_eq!(populated(&mut arena), []);
+        let node = arena.alloc(CHUNK * 10).unwrap();
+        let memory = arena.application_pages(&node);
+        memory.store_byte(to_usize(3 * CHUNK * PAGE_SIZE) + 17, 1);
+        memory.store_byte(to_usize(7 * CHUNK * PAGE_SIZE), 1);
+        assert_eq!(populated(&mut arena), [3 * CHUNK..4 * CHUNK, 7 * CHUNK..8 * CHUNK]);
+        memory.store_byte(to_usize(4 * CHUNK * PAGE_SIZE), 1);
+        assert_eq!(populated(&mut arena), [3 * CHUNK..5 * CHUNK, 7 * CHUNK..8 * CHUNK]);
+        arena.free(&node);
+        assert_eq!(populated(&mut arena), []);
+    }
+
+    #[test]
+    fn freed_pages_are_handed_out_again_as_zeros() {
+        let mut arena = Arena::new("test", 64 << 20).unwrap();
+        let first = arena.alloc(3).unwrap();
+        let second = arena.alloc(2).unwrap();
+        arena.application_pages(&first).store_byte(5000, 9);
+        arena.free(&first);
+        let again = arena.alloc(3).unwrap();
+        assert_eq!(again, first);
+        assert_eq!(second, 3..5);
+        let mut page = crate::sys::memory::PageBuf::ZERO;
+        arena.driver_pages(&(1..2)).snapshot(&mut page);
+        assert!(page.0.iter().all(|word| *word == 0));
+    }
+
+    #[test]
+    fn refuses_more_pages_than_there_are() {
+        let mut arena = Arena::new("test", 64 << 20).unwrap();
+        assert_eq!(arena.alloc(arena.len() + 1), Err(Error::NoMemory));
+        assert_eq!(arena.alloc(arena.len()).unwrap(), 0..arena.len());
+        assert_eq!(arena.alloc(1), Err(Error::NoMemory));
+    }
+}

@@ -1,0 +1,105 @@
+//! The byte-exact merge: stores the bytes that changed and touches no other.
+
+use crate::sys::memory::SharedMem;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x80 * ONES;
+
+/// Marks each byte of `word` that is not zero by its highest bit.
+const fn nonzero_bytes(word: u64) -> u64 {
+    (((word & !HIGH) + !HIGH) | word) & HIGH
+}
+
+/// How many bytes of `words` are not zero.
+pub fn count_nonzero(words: &[u64]) -> u64 {
+    words.iter().map(|word| u64::from(nonzero_bytes(*word).count_ones())).sum()
+}
+
+/// Stores into `target` each byte of `new` that differs from `old`, and returns how many there were.
+///
+/// The neighbours of a changed byte may be written by somebody else at this moment: they are neither
+/// read nor written. `new` and `old` have one word for each eight bytes of `target`; bytes beyond its
+/// end must be equal.
+pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem) -> u64 {
+    debug_assert_eq!(new.len(), target.len().div_ceil(8));
+    debug_assert_eq!(new.len(), old.len());
+    if new == old {
+        return 0;
+    }
+    let mut changed = 0;
+    for (index, (new, old)) in new.iter().zip(old).enumerate() {
+        let mut bytes = nonzero_bytes((new ^ old).to_le());
+        if bytes == 0 {
+            continue;
+        }
+        changed += u64::from(bytes.count_ones());
+        if bytes == HIGH {
+            target.store_word(index, *new);
+            continue;
+        }
+        let values = new.to_ne_bytes();
+        while bytes != 0 {
+            let byte = (bytes.trailing_zeros() / 8) as usize;
+            target.store_byte(index * 8 + byte, values[byte]);
+            bytes &= bytes - 1;
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::pages::TwiceMapped;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nonzero_bytes_sees_every_value_in_every_place() {
+        for place in 0..8 {
+            for value in 1..=255u64 {
+                assert_eq!(nonzero_bytes(value << (place * 8)), 0x80 << (place * 8));
+            }
+        }
+        assert_eq!(nonzero_bytes(0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn stores_the_changed_bytes_and_no_other(
+            len in 1usize..200,
+            edits in prop::collection::vec((0usize..200, any::<u8>()), 0..50),
+            old in prop::collection::vec(any::<u8>(), 200),
+        ) {
+            let old = &old[..len];
+            let mut new = old.to_vec();
+            for (at, value) in edits { if at < len { new[at] = value } }
+            // The target differs from both everywhere, so that any store shows.
+            let filler: Vec<u8> = old.iter().zip(&new).map(|(a, b)| (0..=255).find(|c| c != a && c != b).unwrap()).collect();
+            let pages = TwiceMapped::new("test", 4096).unwrap();
+            let target = pages.driver().slice(0, len);
+            for (at, value) in filler.iter().enumerate() { target.store_byte(at, *value) }
+
+            let changed = store_changed(&words(&new), &words(old), &target);
+
+            let mut page = crate::sys::memory::PageBuf::ZERO;
+            target.snapshot(&mut page);
+            let bytes: Vec<u8> = page.0.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let mut expected = filler;
+            let mut count = 0;
+            for at in 0..len { if new[at] != old[at] { expected[at] = new[at]; count += 1 } }
+            prop_assert_eq!(&bytes[..len], &expected[..]);
+            prop_assert_eq!(changed, count);
+        }
+    }
+
+    fn words(bytes: &[u8]) -> Vec<u64> {
+        bytes
+            .chunks(8)
+            .map(|chunk| {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                u64::from_ne_bytes(word)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,31 @@
+//! What can go wrong, errno-like: small, `Copy`, and without text of its own beyond a short phrase.
+
+use rustix::io::Errno;
+
+/// Errors of the simulated kernel driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No guest pages, address space or memory is left (`ENOMEM`).
+    #[error("out of guest memory")]
+    NoMemory,
+    /// The handle or range does not exist (`EINVAL`).
+    #[error("invalid handle or range")]
+    Invalid,
+    /// The device refused to make its memory visible to the CPU.
+    #[error("the host driver cannot map this memory")]
+    HostMap,
+    /// The device is lost (`EIO`).
+    #[error("the host device is lost")]
+    DeviceLost,
+    /// The kernel cannot track writes: what was called, and its answer.
+    #[error("{call} failed: {errno}")]
+    Tracker {
+        /// The system call.
+        call: &'static str,
+        /// Its error number.
+        errno: Errno,
+    },
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = core::result::Result<T, Error>;

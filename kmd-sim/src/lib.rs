@@ -1,0 +1,39 @@
+//! The kernel driver of Lockstep, simulated in user space.
+//!
+//! It keeps an application's *guest* pages (G) and a device's *host* memory (H) in lockstep by dirty
+//! tracking, the way the Linux vmwgfx driver does since the patch series "Emulated coherent graphics
+//! memory". It knows page tables and buffer objects and nothing of Vulkan: the driver above calls
+//! [`uapi`], the machine below is a [`svga::HostDevice`].
+//!
+//! | module | what it is | kernel counterpart |
+//! |---|---|---|
+//! | [`addr`], [`bitmap`], [`error`], [`sync`] | leaves | `linux/bitmap.h`, errno |
+//! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
+//! | [`mmu`] | how writes to guest pages are found out | page tables |
+//! | [`mm`] | dirty helpers over a range of pages | `mm/mapping_dirty_helpers.c` |
+//! | [`ttm`] | guest pages for buffer objects | `drivers/gpu/drm/ttm` |
+//! | [`coherence`] | twins, byte-exact merge: what goes beyond the series | – |
+//! | [`vmwgfx`] | buffer objects, dirty tracking, resources, validation, execbuf, fences | `drivers/gpu/drm/vmwgfx` |
+//! | [`svga`] | the seam to the device | `device_include/svga3d_*.h` |
+//! | [`uapi`] | all that the driver above may call | `uapi/drm/vmwgfx_drm.h` |
+//!
+//! Dependencies point one way: `uapi → vmwgfx → coherence, ttm → mm → mmu → sys`.
+//!
+//! # Lock order
+//! `vmwgfx::execbuf` holds one lock, the device's *reservation* (`Mutex<State>`), for every flush and
+//! every pull. Under it only [`svga::HostDevice`] is called, which must not wait for device work.
+
+#![deny(unsafe_code)]
+
+pub mod addr;
+pub mod bitmap;
+pub mod coherence;
+pub mod error;
+pub mod mm;
+pub mod mmu;
+pub mod svga;
+pub mod sync;
+pub mod sys;
+pub mod ttm;
+pub mod uapi;
+pub mod vmwgfx;

@@ -1,0 +1,24 @@
+//! The seam to the device: what the simulated kernel driver asks of the machine below it.
+//!
+//! In the kernel this is the command FIFO and the MOBs of a virtual GPU; here it is a host Vulkan driver.
+
+use crate::error::Result;
+use crate::sys::memory::SharedMem;
+
+/// A device with memory of its own and a counter per context that tells how far it has come.
+///
+/// Its methods are called under the device's reservation: none may wait for device work.
+pub trait HostDevice: Send + Sync {
+    /// Names one block of host memory.
+    type Memory: Copy + Send + std::fmt::Debug;
+    /// Names the counter of one context (a queue): batches of a context complete in order.
+    type Timeline: Copy + Send + Sync + std::fmt::Debug;
+
+    /// Makes host memory visible to the CPU, all `size` bytes of it, until the memory is freed.
+    ///
+    /// CPU and device see each other's bytes in it at submission and completion without further ado.
+    fn map(&self, memory: Self::Memory, size: u64) -> Result<SharedMem>;
+
+    /// The sequence number of the last batch that completed on the context.
+    fn seqno(&self, timeline: Self::Timeline) -> Result<u64>;
+}

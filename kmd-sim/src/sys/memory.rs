@@ -1,0 +1,151 @@
+//! Access to memory that others may write at the same moment: guest pages and host memory.
+//!
+//! # Safety
+//! The application and the device read and write this memory whenever they like, so it is never a
+//! Rust reference: every access goes through relaxed atomics of the width named. The one unsafe
+//! function is the constructor, which asks for what all other methods rely on.
+
+#![allow(unsafe_code, reason = "door to memory shared with the application and the device")]
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::addr::PAGE_WORDS;
+
+/// A span of memory that other parties may write at any time.
+///
+/// # Invariants
+/// `base..base + len` stays mapped readable and writable while any copy of the value is used, and
+/// `base` is a multiple of 8.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedMem {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: by the type invariant the span is valid for every thread, and all accesses are atomic.
+unsafe impl Send for SharedMem {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMem {}
+
+impl SharedMem {
+    /// Describes `len` bytes from `base` on.
+    ///
+    /// # Safety
+    /// 1. The span stays mapped, readable and writable for as long as the value or a copy is used.
+    /// 2. No Rust reference to any of its bytes exists meanwhile.
+    ///
+    /// # Panics
+    /// If `base` is not a multiple of 8.
+    pub unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
+        assert_eq!(base.as_ptr().addr() % 8, 0, "shared memory must be aligned to 8 bytes");
+        // INVARIANT: by conditions 1 and 2 and the assertion.
+        Self { base, len }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Address of the first byte.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// The part of `len` bytes from `offset` on. Panics if it is not inside, or not aligned to 8.
+    #[must_use]
+    pub fn slice(&self, offset: usize, len: usize) -> Self {
+        assert!(offset <= self.len && len <= self.len - offset, "slice outside of shared memory");
+        assert_eq!(offset % 8, 0, "shared memory must be aligned to 8 bytes");
+        // SAFETY: the offset is inside the span, which is one mapping.
+        let base = unsafe { self.base.add(offset) };
+        // INVARIANT: part of a span that upholds it.
+        Self { base, len }
+    }
+
+    /// Copies the bytes into `page`, word by word; a last partial word is filled up with zeros.
+    ///
+    /// Returns the number of words filled. Panics if there are more bytes than a page has.
+    pub fn snapshot(&self, page: &mut PageBuf) -> usize {
+        let whole = self.len / 8;
+        let words = &mut page.0[..self.len.div_ceil(8)];
+        for (index, word) in words[..whole].iter_mut().enumerate() {
+            *word = self.word(index).load(Ordering::Relaxed);
+        }
+        if let Some(last) = words[whole..].first_mut() {
+            let mut bytes = [0; 8];
+            for (index, byte) in bytes.iter_mut().enumerate().take(self.len % 8) {
+                *byte = self.byte(whole * 8 + index).load(Ordering::Relaxed);
+            }
+            *last = u64::from_ne_bytes(bytes);
+        }
+        words.len()
+    }
+
+    /// Stores a whole word at word index `index`.
+    pub fn store_word(&self, index: usize, value: u64) {
+        self.word(index).store(value, Ordering::Relaxed);
+    }
+
+    /// Stores one byte at `offset`.
+    pub fn store_byte(&self, offset: usize, value: u8) {
+        self.byte(offset).store(value, Ordering::Relaxed);
+    }
+
+    /// Copies all bytes of `source` here, for memory whose owner promises that nobody else accesses
+    /// either span meanwhile (explicit synchronisation). Panics if the lengths differ.
+    pub fn copy_from(&self, source: &Self) {
+        assert_eq!(self.len, source.len, "copy between spans of different length");
+        // SAFETY: both spans are valid by the type invariant. Explicit memory must not be accessed by
+        // the other side while it is flushed or invalidated; `copy` allows overlap.
+        unsafe { std::ptr::copy(source.base.as_ptr(), self.base.as_ptr(), self.len) };
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.len / 8, "word outside of shared memory");
+        // SAFETY: inside the span by the assertion.
+        let word = unsafe { self.base.cast::<u64>().add(index) };
+        // SAFETY: aligned and valid by the type invariant; all accesses of this crate are atomic.
+        unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+    }
+
+    fn byte(&self, offset: usize) -> &AtomicU8 {
+        assert!(offset < self.len, "byte outside of shared memory");
+        // SAFETY: inside the span by the assertion.
+        let byte = unsafe { self.base.add(offset) };
+        // SAFETY: valid by the type invariant; all accesses of this crate are atomic.
+        unsafe { AtomicU8::from_ptr(byte.as_ptr()) }
+    }
+}
+
+/// A private copy of one page.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub struct PageBuf(pub [u64; PAGE_WORDS]);
+
+impl PageBuf {
+    /// A page of zeros.
+    pub const ZERO: Self = Self([0; PAGE_WORDS]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_of_a_partial_word_reads_no_byte_beyond_the_end() {
+        let mut store = vec![u64::MAX; 2];
+        let base = NonNull::new(store.as_mut_ptr().cast::<u8>()).unwrap();
+        // SAFETY: `store` outlives the value and is not touched meanwhile.
+        let memory = unsafe { SharedMem::new(base, 11) };
+        let mut page = PageBuf::ZERO;
+        assert_eq!(memory.snapshot(&mut page), 2);
+        assert_eq!(page.0[..2], [u64::MAX, u64::from_le(0x00ff_ffff)]);
+    }
+}

@@ -1,0 +1,73 @@
+//! Kernel file: `vmwgfx_bo.c`. Buffer objects: guest memory the device knows as a MOB.
+
+use super::page_dirty::BoDirty;
+use super::resource::ResTree;
+use crate::coherence::page::PageState;
+use crate::svga::HostDevice;
+use crate::sys::memory::SharedMem;
+use crate::ttm::bo::BufferObject;
+
+/// Names a buffer object; never used twice in the life of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BoId(pub u64);
+
+/// Who keeps guest pages and host memory in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// The driver, by dirty tracking (`drm_vmw_surface_flag_coherent`).
+    Coherent,
+    /// The application, by explicit flushes and invalidates.
+    Explicit,
+}
+
+/// What mapping a buffer object added to it.
+#[derive(Debug)]
+pub struct Mapping {
+    /// Host memory as the CPU sees it.
+    pub host: SharedMem,
+    /// The application's view of the guest pages.
+    pub application: SharedMem,
+    /// The driver's view of them.
+    pub driver: SharedMem,
+    /// State of each page; empty for explicit objects.
+    pub pages: Vec<PageState>,
+    /// Pages the CPU wrote.
+    pub dirty: BoDirty,
+}
+
+/// A buffer object (`struct vmw_bo`).
+#[derive(Debug)]
+pub struct Bo<H: HostDevice> {
+    /// Size and window.
+    pub tbo: BufferObject,
+    /// Who synchronises it.
+    pub sync: Sync,
+    /// Its host memory.
+    pub memory: H::Memory,
+    /// Made by the first map and kept for life.
+    pub mapping: Option<Mapping>,
+    /// Whether the application has it mapped now.
+    pub mapped: bool,
+    /// The device may have written it since it was created.
+    pub device_written: bool,
+    /// Device writes completed while it was not mapped, and were left in host memory.
+    pub stale: bool,
+    /// Resources attached to it.
+    pub resources: ResTree,
+}
+
+impl<H: HostDevice> Bo<H> {
+    /// A buffer object of `size` bytes over `memory`.
+    pub fn new(size: u64, sync: Sync, memory: H::Memory) -> Self {
+        Self {
+            tbo: BufferObject::new(size),
+            sync,
+            memory,
+            mapping: None,
+            mapped: false,
+            device_written: false,
+            stale: false,
+            resources: ResTree::default(),
+        }
+    }
+}

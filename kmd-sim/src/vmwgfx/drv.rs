@@ -1,0 +1,226 @@
+//! Kernel file: `vmwgfx_drv.c`. The state of a device, and the life of its buffer objects.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::bo::{Bo, BoId, Mapping, Sync};
+use super::fence::{FenceQueue, WriteSet};
+use super::page_dirty::BoDirty;
+use super::resource::{Access, ResourceId};
+use crate::addr::{PAGE_SIZE, Pgoff};
+use crate::coherence::arena::Arena;
+use crate::coherence::page::{Page, PageState};
+use crate::coherence::twin::Twins;
+use crate::error::{Error, Result};
+use crate::mmu::Mmu;
+use crate::mmu::uffd::Uffd;
+use crate::svga::HostDevice;
+use crate::sync::Arc;
+use crate::sys::memory::SharedMem;
+use crate::sys::pages::to_usize;
+use crate::uapi::Stats;
+
+/// What exists once a coherent object was mapped: nothing is installed in a process before.
+#[derive(Debug)]
+pub(super) struct Tracking {
+    /// Declared before the arena: the registration ends before the mapping does.
+    pub(super) mmu: Uffd,
+    pub(super) arena: Arena,
+    pub(super) twins: Twins,
+    /// Objects by the first page of their window.
+    pub(super) by_node: BTreeMap<Pgoff, BoId>,
+}
+
+impl Tracking {
+    fn new(bytes: u64) -> Result<Self> {
+        let arena = Arena::new("lockstep", bytes)?;
+        let mmu = Uffd::new(arena.application())?;
+        let twins = Twins::new(arena.len())?;
+        log::info!("tracking up to {} MiB of guest pages with {}", arena.len() * PAGE_SIZE >> 20, mmu.name());
+        Ok(Self { mmu, arena, twins, by_node: BTreeMap::new() })
+    }
+}
+
+/// All that is protected by the device's reservation.
+#[derive(Debug)]
+pub struct State<H: HostDevice> {
+    pub(super) bos: HashMap<BoId, Bo<H>>,
+    next_bo: u64,
+    /// Address space to reserve for guest pages, in bytes.
+    arena_bytes: u64,
+    pub(super) tracking: Option<Tracking>,
+    /// Guest pages of explicit objects; never tracked.
+    explicit: Option<Arena>,
+    /// The write set of the next batch, while nothing has changed it.
+    pub(super) write_set: Option<Arc<WriteSet>>,
+    /// Fences of each context.
+    pub(super) fences: Vec<FenceQueue>,
+    pub(crate) stats: Stats,
+}
+
+impl<H: HostDevice> State<H> {
+    pub(super) fn new(arena_bytes: u64) -> Self {
+        Self {
+            bos: HashMap::new(),
+            next_bo: 0,
+            arena_bytes,
+            tracking: None,
+            explicit: None,
+            write_set: None,
+            fences: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Creates a buffer object over host memory (`vmw_bo_create`).
+    pub(crate) fn bo_create(&mut self, size: u64, sync: Sync, memory: H::Memory) -> BoId {
+        self.next_bo += 1;
+        let id = BoId(self.next_bo);
+        self.bos.insert(id, Bo::new(size, sync, memory));
+        id
+    }
+
+    /// Destroys a buffer object, mapped or not (`vmw_bo_destroy`). Its host memory is the caller's.
+    pub(crate) fn bo_destroy(&mut self, id: BoId) {
+        let Some(bo) = self.bos.remove(&id) else { return };
+        if bo.has_dirtying_resource() {
+            self.invalidate_write_set();
+        }
+        let Some(node) = bo.tbo.node() else { return };
+        match (bo.sync, &mut self.tracking, &mut self.explicit) {
+            (Sync::Coherent, Some(tracking), _) => {
+                tracking.by_node.remove(&node.start);
+                tracking.twins.discard(node);
+                tracking.arena.free(node);
+            }
+            (Sync::Explicit, _, Some(arena)) => arena.free(node),
+            _ => unreachable!("an object has pages of an arena that does not exist"),
+        }
+    }
+
+    /// Maps a buffer object and returns its guest pages as the application sees them.
+    ///
+    /// The CPU sees everything the device is known to have written; what it is writing now follows when it
+    /// completes. Never waits for the device.
+    pub(crate) fn bo_map(&mut self, host: &H, id: BoId) -> Result<SharedMem> {
+        if self.bos.get(&id).ok_or(Error::Invalid)?.mapping.is_none() {
+            self.place(host, id)?;
+        }
+        let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
+        bo.mapped = true;
+        let stale = std::mem::take(&mut bo.stale);
+        let application = bo.mapping.as_ref().ok_or(Error::Invalid)?.application;
+        self.stats.maps += 1;
+        if stale {
+            self.pull_all(id);
+        }
+        Ok(application)
+    }
+
+    /// Unmaps a buffer object. What the CPU wrote stays, and reaches the device at the next flush.
+    pub(crate) fn bo_unmap(&mut self, id: BoId) {
+        if let Some(bo) = self.bos.get_mut(&id) {
+            bo.mapped = false;
+        }
+    }
+
+    /// Gives an object its guest pages, and them their first content.
+    fn place(&mut self, host: &H, id: BoId) -> Result<()> {
+        let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
+        let num_pages = bo.tbo.num_pages();
+        let host = host.map(bo.memory, bo.tbo.size())?;
+        let tracked = bo.sync == Sync::Coherent;
+        let (arena, states) = if tracked {
+            let tracking = match &mut self.tracking {
+                Some(tracking) => tracking,
+                none => none.insert(Tracking::new(self.arena_bytes)?),
+            };
+            (&mut tracking.arena, num_pages)
+        } else {
+            let arena = match &mut self.explicit {
+                Some(arena) => arena,
+                none => none.insert(Arena::new("lockstep-explicit", self.arena_bytes)?),
+            };
+            (arena, 0)
+        };
+        let node = arena.alloc(num_pages)?;
+        let (application, driver) = (arena.application_pages(&node), arena.driver_pages(&node));
+        if let (true, Some(tracking)) = (tracked, &mut self.tracking) {
+            tracking.by_node.insert(node.start, id);
+        }
+        bo.tbo.place(node);
+        bo.mapping = Some(Mapping {
+            host,
+            application,
+            driver,
+            pages: vec![PageState::Fresh; to_usize(states)],
+            dirty: BoDirty::new(states),
+        });
+        let (written, size) = (bo.device_written, to_usize(bo.tbo.size()));
+        match (written, tracked) {
+            (true, true) => {
+                for page in 0..num_pages {
+                    self.with_page(id, page, |page| page.adopt());
+                }
+            }
+            (true, false) => application.slice(0, size).copy_from(&host.slice(0, size)),
+            // No batch has been able to write it: the next one must find twins.
+            (false, _) => self.invalidate_write_set(),
+        }
+        Ok(())
+    }
+
+    /// Calls `op` with page `page` of a mapped coherent object; `None` where there is no such page.
+    pub(super) fn with_page<R>(&mut self, id: BoId, page: u64, op: impl FnOnce(&mut Page<'_>) -> R) -> Option<R> {
+        let bo = self.bos.get_mut(&id)?;
+        let node = bo.tbo.node()?.start;
+        let bytes = to_usize(bo.tbo.bytes_in(page));
+        let mapping = bo.mapping.as_mut()?;
+        let offset = to_usize(page * PAGE_SIZE);
+        let mut page = Page {
+            guest: mapping.driver.slice(offset, bytes),
+            host: mapping.host.slice(offset, bytes),
+            twin: self.tracking.as_mut()?.twins.page(node + page),
+            state: mapping.pages.get_mut(to_usize(page))?,
+        };
+        Some(op(&mut page))
+    }
+
+    /// Attaches a resource on `bytes` of an object.
+    pub(crate) fn resource_attach(&mut self, id: BoId, resource: ResourceId, bytes: Range<u64>, access: Access) {
+        let Some(bo) = self.bos.get_mut(&id) else { return };
+        let bytes = bytes.start..bytes.end.min(bo.tbo.size());
+        bo.resources.attach(resource, bytes, access);
+        if access == Access::Dirtying {
+            self.invalidate_write_set();
+        }
+    }
+
+    /// Detaches a resource. Batches in flight keep it in their write sets.
+    pub(crate) fn resource_detach(&mut self, id: BoId, resource: ResourceId, offset: u64) {
+        let Some(bo) = self.bos.get_mut(&id) else { return };
+        if bo.resources.detach(resource, offset) == Some(Access::Dirtying) {
+            self.invalidate_write_set();
+        }
+    }
+
+    /// Copies exactly `bytes` of an explicit object from guest pages to host memory, or back.
+    pub(crate) fn explicit_copy(&mut self, id: BoId, bytes: Range<u64>, to_host: bool) -> Result<()> {
+        let bo = self.bos.get(&id).ok_or(Error::Invalid)?;
+        let bytes = bytes.start..bytes.end.min(bo.tbo.size());
+        if bo.sync == Sync::Coherent || bytes.is_empty() {
+            return Ok(());
+        }
+        let mapping = bo.mapping.as_ref().ok_or(Error::Invalid)?;
+        let (offset, len) = (to_usize(bytes.start), to_usize(bytes.end - bytes.start));
+        let (guest, host) = (mapping.application.slice(offset, len), mapping.host.slice(offset, len));
+        if to_host {
+            host.copy_from(&guest);
+            self.stats.explicit_bytes_flushed += len as u64;
+        } else {
+            guest.copy_from(&host);
+            self.stats.explicit_bytes_invalidated += len as u64;
+        }
+        Ok(())
+    }
+}

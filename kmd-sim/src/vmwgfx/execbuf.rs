@@ -1,0 +1,237 @@
+//! Kernel file: `vmwgfx_execbuf.c`. Submission and completion: when bytes travel.
+//!
+//! * **Flush** (CPU → device), at every point where host writes become visible to the device: scan, then
+//!   copy, under the reservation. Who wants to submit takes the reservation for a flush of its own first, and
+//!   so never overtakes a flush that consumed its dirty bits.
+//! * **Pull** (device → CPU), at every call that reports completion, before it returns: all completed
+//!   batches' write sets, under the reservation. Who learns of completion while another thread pulls finds
+//!   the fence not retired and waits for the reservation.
+//!
+//! Nothing here waits for the device, and the reservation is never held across a wait for it.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::bo::{Bo, BoId, Sync};
+use super::drv::State;
+use super::fence::{Context, ContextId, FenceQueue, WriteSet};
+use crate::addr::Pgoff;
+use crate::error::Result;
+use crate::mm::mapping_dirty_helpers::clean_record_shared_mapping_range;
+use crate::svga::HostDevice;
+use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
+
+/// A device: the reservation and what is read without it.
+#[derive(Debug)]
+pub struct Device<H: HostDevice> {
+    pub(crate) host: H,
+    contexts: RwLock<Vec<Arc<Context<H::Timeline>>>>,
+    state: Mutex<State<H>>,
+}
+
+impl<H: HostDevice> Device<H> {
+    /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
+    pub(crate) fn with_arena(host: H, arena_bytes: u64) -> Self {
+        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(State::new(arena_bytes)) }
+    }
+
+    /// Takes the reservation.
+    pub(crate) fn reserve(&self) -> MutexGuard<'_, State<H>> {
+        // A panic under the reservation ends the process in a driver; tests go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a context that counts on `timeline`, which stands at zero.
+    pub fn context_create(&self, timeline: H::Timeline) -> ContextId {
+        let mut state = self.reserve();
+        let mut contexts = self.contexts.write().unwrap_or_else(PoisonError::into_inner);
+        contexts.push(Arc::new(Context::new(timeline)));
+        state.fences.push(FenceQueue::default());
+        ContextId(contexts.len() - 1)
+    }
+
+    /// Makes every CPU write that happened before visible to the device: for the points where the device
+    /// goes on without a submission.
+    pub fn flush(&self) -> Result<()> {
+        self.reserve().flush()
+    }
+
+    /// Prepares the submission of `batches` batches with commands on `context`: flushes, and gives each
+    /// batch a sequence number that it must signal when its commands have completed. `None` when nothing
+    /// they may write concerns the CPU: then there is nothing to signal.
+    pub fn execbuf(&self, context: ContextId, batches: u64) -> Result<Option<Range<u64>>> {
+        let mut state = self.reserve();
+        state.flush()?;
+        if batches == 0 {
+            return Ok(None);
+        }
+        let writes = state.validate();
+        state.stats.batches += batches;
+        if writes.ranges.is_empty() {
+            return Ok(None);
+        }
+        let shared = self.context(context);
+        Ok(Some(state.fences[context.0].create(&shared, batches, &writes)))
+    }
+
+    /// Takes back the sequence numbers of batches the device refused.
+    pub fn execbuf_cancel(&self, context: ContextId, seqnos: &Range<u64>) {
+        self.reserve().fences[context.0].cancel(seqnos);
+    }
+
+    /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
+    /// application is about to be told that something completed.
+    pub fn retire_completed(&self) {
+        let passed = |context: &Context<H::Timeline>| {
+            let retired = context.retired();
+            context.submitted() > retired
+                && self.host.seqno(context.timeline).is_ok_and(|seqno| seqno > retired)
+        };
+        let contexts = self.contexts();
+        if !contexts.iter().any(|context| passed(context)) {
+            return;
+        }
+        let contexts = contexts.clone();
+        let mut state = self.reserve();
+        let mut sets = Vec::new();
+        let mut seqnos = Vec::new();
+        for (context, fences) in contexts.iter().zip(&mut state.fences) {
+            // A lost device has no sequence number; what it wrote is undefined.
+            let seqno = self.host.seqno(context.timeline).unwrap_or(0);
+            fences.take_passed(seqno, &mut sets);
+            seqnos.push(seqno);
+        }
+        state.pull(&sets);
+        for (context, seqno) in contexts.iter().zip(seqnos) {
+            context.retire(seqno);
+        }
+    }
+
+    /// Makes the device writes of all batches visible as far as they have got, for the reports that come
+    /// from the middle of a batch: events and query results.
+    pub fn pull_in_flight(&self) {
+        self.retire_completed();
+        if self.contexts().iter().all(|context| context.retired() >= context.submitted()) {
+            return;
+        }
+        let mut state = self.reserve();
+        let mut sets = Vec::new();
+        for fences in &state.fences {
+            fences.collect_pending(&mut sets);
+        }
+        state.pull(&sets);
+    }
+
+    fn context(&self, id: ContextId) -> Arc<Context<H::Timeline>> {
+        Arc::clone(&self.contexts()[id.0])
+    }
+
+    fn contexts(&self) -> RwLockReadGuard<'_, Vec<Arc<Context<H::Timeline>>>> {
+        self.contexts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H: HostDevice> State<H> {
+    /// Scans all guest pages and takes the CPU's changes over to host memory.
+    fn flush(&mut self) -> Result<()> {
+        let Some(tracking) = &mut self.tracking else { return Ok(()) };
+        let start = Instant::now();
+        // Counted before anything is scanned: a page written before has its block by now.
+        tracking.arena.update_populated()?;
+        let (bos, by_node) = (&mut self.bos, &tracking.by_node);
+        let mut touched: Vec<BoId> = Vec::new();
+        let mut dirty = 0;
+        let mut at = 0;
+        while let Some(stretch) = tracking.arena.next_populated(at) {
+            at = stretch.end;
+            self.stats.scans += 1;
+            let (first, nr) = (stretch.start, stretch.end - stretch.start);
+            clean_record_shared_mapping_range(&mut tracking.mmu, first, nr, |run| {
+                // From the object the run starts in, or the next one, upwards.
+                let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
+                for (node, id) in by_node.range(from..run.end) {
+                    let Some(bo) = bos.get_mut(id) else { continue };
+                    let pages = run.start.max(*node)..run.end.min(node + bo.tbo.num_pages());
+                    if pages.start >= pages.end {
+                        continue;
+                    }
+                    dirty += pages.end - pages.start;
+                    record(bo, &pages, *node);
+                    if touched.last() != Some(id) {
+                        touched.push(*id);
+                    }
+                }
+            })?;
+        }
+        self.stats.pages_dirty += dirty;
+        let scanned = Instant::now();
+        self.stats.scan_ns += nanos(start, scanned);
+        if touched.is_empty() {
+            return Ok(());
+        }
+        for id in touched {
+            self.flush_bo(id);
+        }
+        // Stores to write-combining host memory must have left the CPU before the device is told.
+        fence(Ordering::SeqCst);
+        self.stats.flush_ns += nanos(scanned, Instant::now());
+        Ok(())
+    }
+
+    /// Takes the recorded pages of one object over to host memory.
+    fn flush_bo(&mut self, id: BoId) {
+        let Some(mapping) = self.bos.get_mut(&id).and_then(|bo| bo.mapping.as_mut()) else { return };
+        let mut runs = Vec::new();
+        mapping.dirty.transfer(|run| runs.push(run));
+        for page in runs.into_iter().flatten() {
+            let flushed = self.with_page(id, page, |page| page.flush()).unwrap_or_default();
+            self.stats.cpu_bytes_written += flushed.written;
+            self.stats.bytes_flushed += flushed.stored;
+        }
+    }
+
+    /// Takes the device's changes in `sets` over to guest pages. Objects that are not mapped wait.
+    fn pull(&mut self, sets: &[Arc<WriteSet>]) {
+        if sets.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        for (id, runs) in sets.iter().flat_map(|set| &set.ranges) {
+            match self.bos.get_mut(id) {
+                Some(bo) if !bo.mapped => bo.stale = true,
+                Some(_) => self.pull_runs(*id, runs.iter().cloned()),
+                None => {}
+            }
+        }
+        self.stats.pulls += 1;
+        self.stats.pull_ns += nanos(start, Instant::now());
+    }
+
+    /// Pulls every page of an object the device may have written.
+    pub(super) fn pull_all(&mut self, id: BoId) {
+        let Some(bo) = self.bos.get(&id) else { return };
+        if bo.sync == Sync::Coherent {
+            let pages = 0..bo.tbo.num_pages();
+            self.pull_runs(id, std::iter::once(pages));
+        }
+    }
+
+    fn pull_runs(&mut self, id: BoId, runs: impl Iterator<Item = Range<u64>>) {
+        let mut pulled = 0;
+        for page in runs.flatten() {
+            pulled += self.with_page(id, page, |page| page.pull()).unwrap_or(0);
+        }
+        self.stats.bytes_pulled += pulled;
+    }
+}
+
+/// Records the guest pages `pages` in the tracker of the object at `node`.
+fn record<H: HostDevice>(bo: &mut Bo<H>, pages: &Range<Pgoff>, node: Pgoff) {
+    if let Some(mapping) = &mut bo.mapping {
+        mapping.dirty.record(pages.start - node..pages.end - node);
+    }
+}
+
+fn nanos(from: Instant, to: Instant) -> u64 {
+    u64::try_from((to - from).as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,127 @@
+//! The real Vulkan loader, pointed at the driver under test.
+//!
+//! The driver is `libvulkan_lockstep.so` beside the running executable: a manifest naming it is written there and
+//! handed to the loader. `LOCKSTEP_TEST_ICD=<manifest>` runs another driver instead.
+
+use ash::vk;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Names the manifest of the driver to test instead of the Lockstep just built.
+pub const TEST_ICD: &str = "LOCKSTEP_TEST_ICD";
+
+/// The host driver's manifest when `LOCKSTEP_HOST_ICD` says nothing.
+pub const DEFAULT_HOST_ICD: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
+
+/// Seconds after which a process that uses the harness is taken for hung and killed by SIGALRM.
+///
+/// An alarm needs neither a thread nor a handler, so it shows in none of the things the tests look at.
+pub const HANG_LIMIT: u32 = 900;
+
+const LIBRARY: &str = "libvulkan_lockstep.so";
+
+struct Vulkan {
+    entry: ash::Entry,
+    // The loader and its drivers stay for the life of the process, as in most applications.
+    _library: libloading::Library,
+}
+
+/// Returns the loader's entry points; the first call chooses the driver and loads the loader.
+///
+/// # Panics
+///
+/// If there is no Vulkan loader, or no driver to test.
+pub fn entry() -> &'static ash::Entry {
+    static VULKAN: OnceLock<Vulkan> = OnceLock::new();
+    &VULKAN.get_or_init(load).entry
+}
+
+fn load() -> Vulkan {
+    choose_driver();
+    // SAFETY: `alarm` takes a number and touches no memory of ours.
+    unsafe { libc::alarm(HANG_LIMIT) };
+    // SAFETY: The initialisers of the Vulkan loader may run on any thread.
+    let library = unsafe { libloading::Library::new("libvulkan.so.1") }.expect("the Vulkan loader");
+    // SAFETY: The loader exports this name with exactly this type.
+    let get = unsafe { library.get::<vk::PFN_vkGetInstanceProcAddr>(b"vkGetInstanceProcAddr\0") };
+    let get_instance_proc_addr = *get.expect("vkGetInstanceProcAddr in the loader");
+    // SAFETY: The pointer comes from the loader, which stays loaded: `Vulkan` lives in a static.
+    let entry = unsafe { ash::Entry::from_static_fn(ash::StaticFn { get_instance_proc_addr }) };
+    Vulkan { entry, _library: library }
+}
+
+fn choose_driver() {
+    set_default("LOCKSTEP_HOST_ICD", DEFAULT_HOST_ICD);
+    if std::env::var_os("LOCKSTEP_TEST_KEEP_DRIVERS").is_some() {
+        // A child whose parent has set VK_ICD_FILENAMES to what it wants to see.
+        return;
+    }
+    let manifest = manifest_under_test();
+    set("VK_ICD_FILENAMES", &manifest);
+    set("VK_DRIVER_FILES", &manifest);
+}
+
+/// Returns the manifest of the driver under test.
+///
+/// # Panics
+///
+/// If `LOCKSTEP_TEST_ICD` is unset and no Lockstep lies beside the executable.
+pub fn manifest_under_test() -> PathBuf {
+    match std::env::var_os(TEST_ICD) {
+        Some(manifest) => PathBuf::from(manifest),
+        None => write_manifest(&built_library()),
+    }
+}
+
+fn built_library() -> PathBuf {
+    let executable = std::env::current_exe().expect("the path of the test executable");
+    // Test executables lie in target/<profile>/deps, where cargo puts the library too; examples and applications lie
+    // one directory up or down.
+    let found = executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
+    found
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("no {LIBRARY} beside {}: is vulkan-lockstep built?", executable.display()))
+}
+
+fn write_manifest(library: &Path) -> PathBuf {
+    let manifest = library.with_file_name("lockstep_under_test.json");
+    let text = format!(
+        concat!(
+            "{{\"file_format_version\": \"1.0.1\", \"ICD\": {{\"library_path\": {:?}, ",
+            "\"library_arch\": \"64\", \"api_version\": \"1.3.281\"}}}}\n"
+        ),
+        library.display().to_string()
+    );
+    // Many test processes do this at once, all with the same text: each must see a whole file.
+    let own = manifest.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&own, text).expect("writing the manifest");
+    std::fs::rename(&own, &manifest).expect("putting the manifest in place");
+    manifest
+}
+
+/// Returns whether the driver under test is Lockstep: some tests ask what only Lockstep promises.
+pub fn lockstep_under_test() -> bool {
+    match std::env::var_os(TEST_ICD) {
+        None => true,
+        Some(manifest) => std::fs::read_to_string(manifest).is_ok_and(|text| text.contains("vulkan_lockstep")),
+    }
+}
+
+/// Says on standard output that a test, or a part of it, does not apply here, and why.
+pub fn skip(reason: &str) {
+    println!("skipped: {reason}");
+}
+
+/// Sets a variable of this process's environment.
+pub fn set(name: &str, value: impl AsRef<std::ffi::OsStr>) {
+    // SAFETY: Only the thread of the one test this process runs reads or writes the environment, before it starts
+    // threads of its own; libtest's main thread waits for it.
+    unsafe { std::env::set_var(name, value) };
+}
+
+fn set_default(name: &str, value: &str) {
+    if std::env::var_os(name).is_none() {
+        set(name, value);
+    }
+}

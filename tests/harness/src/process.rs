@@ -1,0 +1,111 @@
+//! What a process can tell of itself, and how a test runs itself again as a child.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+/// Set in processes that a test started as its child.
+pub const CHILD: &str = "LOCKSTEP_TEST_CHILD";
+
+/// Returns the number of threads of this process.
+///
+/// # Panics
+///
+/// If /proc cannot tell.
+pub fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("/proc/self/task").count()
+}
+
+/// Returns the number of userfaultfd descriptors of this process.
+///
+/// # Panics
+///
+/// If /proc cannot tell.
+pub fn userfaultfds() -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").expect("/proc/self/fd");
+    let links = all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().contains("userfaultfd")).count()
+}
+
+/// Returns handler address, flags and mask of every signal.
+pub fn signal_actions() -> BTreeMap<i32, (usize, i32, Vec<bool>)> {
+    (1..=libc::SIGRTMAX()).filter_map(|signal| Some((signal, signal_action(signal)?))).collect()
+}
+
+fn signal_action(signal: i32) -> Option<(usize, i32, Vec<bool>)> {
+    // SAFETY: All zeroes is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: A null new action only asks; `action` has room.
+    let answer = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    let blocks = |other| {
+        // SAFETY: `sigaction` filled the mask.
+        let answer = unsafe { libc::sigismember(&raw const action.sa_mask, other) };
+        answer == 1
+    };
+    (answer == 0)
+        .then(|| (action.sa_sigaction, action.sa_flags, (1..=libc::SIGRTMAX()).map(blocks).collect()))
+}
+
+/// Prepares to run one test of this executable as a child process, with [`CHILD`] set.
+///
+/// The test to run is marked `#[ignore]`, so that it runs as a child alone.
+///
+/// # Panics
+///
+/// If the executable cannot be found.
+pub fn child(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the path of the test executable"));
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+    command
+}
+
+/// Returns whether this process is a child that [`child`] prepared.
+pub fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs a command and returns what it printed and how it ended.
+///
+/// # Panics
+///
+/// If it cannot be run.
+pub fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("running {command:?}: {error}"))
+}
+
+/// Returns the value of the line `name=value` of a child's output.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn value_of(output: &Output, name: &str) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let prefix = format!("{name}=");
+    // The line may begin with libtest's own words: with --nocapture it prints "test x ... " without a line's end.
+    let found = text.lines().find_map(|line| line.split_once(&prefix).map(|(_, value)| value.trim().to_owned()));
+    found.unwrap_or_else(|| panic!("no {name} in {text:?}; stderr: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Forks, runs `child` there and ends the child by `_exit` with what it returns.
+///
+/// Returns the child's exit code, or 256 plus the signal that killed it.
+///
+/// The child has one thread and maybe locks of others: it must not allocate, print or panic.
+///
+/// # Panics
+///
+/// If the process cannot be forked.
+pub fn fork(child: impl FnOnce() -> u8) -> i32 {
+    // SAFETY: The child only runs `child`, which by contract calls nothing that needs another thread.
+    let id = unsafe { libc::fork() };
+    assert!(id >= 0, "fork: {}", std::io::Error::last_os_error());
+    if id == 0 {
+        let code = child();
+        // SAFETY: Ends the process without running anything of it.
+        unsafe { libc::_exit(i32::from(code)) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` has room.
+    let waited = unsafe { libc::waitpid(id, &raw mut status, 0) };
+    assert_eq!(waited, id, "waitpid: {}", std::io::Error::last_os_error());
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 256 + libc::WTERMSIG(status) }
+}
