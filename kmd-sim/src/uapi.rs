@@ -46,6 +46,41 @@ pub struct Stats {
     pub explicit_bytes_invalidated: u64,
 }
 
+impl Stats {
+    /// Adds another device's counters.
+    pub fn add(&mut self, other: &Self) {
+        // By name, so that a new counter cannot be forgotten.
+        let Self {
+            maps,
+            batches,
+            scans,
+            scan_ns,
+            pages_dirty,
+            cpu_bytes_written,
+            bytes_flushed,
+            flush_ns,
+            pulls,
+            bytes_pulled,
+            pull_ns,
+            explicit_bytes_flushed,
+            explicit_bytes_invalidated,
+        } = other;
+        self.maps += maps;
+        self.batches += batches;
+        self.scans += scans;
+        self.scan_ns += scan_ns;
+        self.pages_dirty += pages_dirty;
+        self.cpu_bytes_written += cpu_bytes_written;
+        self.bytes_flushed += bytes_flushed;
+        self.flush_ns += flush_ns;
+        self.pulls += pulls;
+        self.bytes_pulled += bytes_pulled;
+        self.pull_ns += pull_ns;
+        self.explicit_bytes_flushed += explicit_bytes_flushed;
+        self.explicit_bytes_invalidated += explicit_bytes_invalidated;
+    }
+}
+
 /// Says why writes cannot be tracked in this process; leaves nothing behind.
 pub fn probe_tracker() -> Result<()> {
     Uffd::probe()

@@ -43,7 +43,9 @@ impl Mmu for Uffd {
     }
 
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
-        let window = self.memory.slice(to_usize(pages.start * PAGE_SIZE), to_usize((pages.end - pages.start) * PAGE_SIZE));
+        let window = self
+            .memory
+            .slice(to_usize(pages.start * PAGE_SIZE), to_usize((pages.end - pages.start) * PAGE_SIZE));
         self.pagemap.take_written(window, |offset, len| {
             let first = pages.start + offset / PAGE_SIZE;
             found(first..first + len / PAGE_SIZE);

@@ -30,8 +30,9 @@ pub struct Pagemap {
 impl Pagemap {
     /// Opens the page map of this process.
     pub fn open() -> Result<Self> {
-        let fd = rustix::fs::openat(CWD, "/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::Tracker { call: "open(/proc/self/pagemap)", errno })?;
+        let fd =
+            rustix::fs::openat(CWD, "/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| Error::Tracker { call: "open(/proc/self/pagemap)", errno })?;
         Ok(Self { fd, regions: vec![page_region { start: 0, end: 0, categories: 0 }; REGIONS] })
     }
 

@@ -33,7 +33,11 @@ impl TwiceMapped {
         rustix::fs::ftruncate(&fd, bytes).map_err(|_| Error::NoMemory)?;
         let file = File::from(fd);
         let map = || {
-            MmapOptions::new().len(to_usize(bytes)).no_reserve_swap().map_raw(&file).map_err(|_| Error::NoMemory)
+            MmapOptions::new()
+                .len(to_usize(bytes))
+                .no_reserve_swap()
+                .map_raw(&file)
+                .map_err(|_| Error::NoMemory)
         };
         let (application, driver) = (map()?, map()?);
         Ok(Self { file, application, driver })

@@ -52,7 +52,6 @@ impl Userfaultfd {
         // SAFETY: the opcode takes and fills a `uffdio_register`.
         let register = unsafe { Updater::<{ UFFDIO_REGISTER as Opcode }, _>::new(&mut arg) };
         // SAFETY: asynchronous write protection changes no content and blocks no access.
-        unsafe { ioctl(&self.0, register) }
-            .map_err(|errno| Error::Tracker { call: "UFFDIO_REGISTER", errno })
+        unsafe { ioctl(&self.0, register) }.map_err(|errno| Error::Tracker { call: "UFFDIO_REGISTER", errno })
     }
 }

@@ -171,7 +171,12 @@ impl<H: HostDevice> State<H> {
     }
 
     /// Calls `op` with page `page` of a mapped coherent object; `None` where there is no such page.
-    pub(super) fn with_page<R>(&mut self, id: BoId, page: u64, op: impl FnOnce(&mut Page<'_>) -> R) -> Option<R> {
+    pub(super) fn with_page<R>(
+        &mut self,
+        id: BoId,
+        page: u64,
+        op: impl FnOnce(&mut Page<'_>) -> R,
+    ) -> Option<R> {
         let bo = self.bos.get_mut(&id)?;
         let node = bo.tbo.node()?.start;
         let bytes = to_usize(bo.tbo.bytes_in(page));
@@ -187,7 +192,13 @@ impl<H: HostDevice> State<H> {
     }
 
     /// Attaches a resource on `bytes` of an object.
-    pub(crate) fn resource_attach(&mut self, id: BoId, resource: ResourceId, bytes: Range<u64>, access: Access) {
+    pub(crate) fn resource_attach(
+        &mut self,
+        id: BoId,
+        resource: ResourceId,
+        bytes: Range<u64>,
+        access: Access,
+    ) {
         let Some(bo) = self.bos.get_mut(&id) else { return };
         let bytes = bytes.start..bytes.end.min(bo.tbo.size());
         bo.resources.attach(resource, bytes, access);

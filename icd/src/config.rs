@@ -1,0 +1,166 @@
+//! Options: environment variables, each with a default that needs no thought.
+//!
+//! Ignored in set-uid programs (`secure_getenv`), like the loader's own.
+
+use std::ffi::{CStr, OsString, c_char};
+use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use log::LevelFilter;
+
+/// A variable with a value it cannot have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadValue {
+    variable: &'static str,
+    value: String,
+    choices: &'static str,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?} is not valid: choose {}", self.variable, self.value, self.choices)
+    }
+}
+
+/// How writes of the CPU are found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracker {
+    /// The best this machine has.
+    #[default]
+    Auto,
+    /// userfaultfd, or nothing.
+    Uffd,
+}
+
+/// All options.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `LOCKSTEP_HOST_ICD`: a manifest's or a library's path.
+    pub host_icd: Option<PathBuf>,
+    /// `LOCKSTEP_NATIVE_TYPE`: add the host's own coherent type as the last memory type.
+    pub native_type: bool,
+    /// `LOCKSTEP_TRACKER`.
+    pub tracker: Tracker,
+    /// `LOCKSTEP_STATS`: where counters are written.
+    pub stats: Option<PathBuf>,
+    /// `LOCKSTEP_LOG`; `None` for the default.
+    pub log: Option<LevelFilter>,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    pub fn from_env() -> Result<Self, BadValue> {
+        Self::parse(secure_getenv)
+    }
+
+    fn parse(get: impl Fn(&CStr) -> Option<OsString>) -> Result<Self, BadValue> {
+        let path = |name: &CStr| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let choice = |name: &'static CStr, choices| {
+            let variable = name.to_str().expect("names of variables are ASCII");
+            let value = get(name).unwrap_or_default().to_string_lossy().into_owned();
+            let bad = BadValue { variable, value: value.clone(), choices };
+            (value, bad)
+        };
+
+        let (value, bad) = choice(c"LOCKSTEP_PROFILE", "paravirtual");
+        if !["", "paravirtual"].contains(&value.as_str()) {
+            return Err(bad);
+        }
+        let (value, bad) = choice(c"LOCKSTEP_TRANSPORT", "auto or mapped");
+        if !["", "auto", "mapped"].contains(&value.as_str()) {
+            return Err(bad);
+        }
+        let (value, bad) = choice(c"LOCKSTEP_READBACK", "auto or eager");
+        if !["", "auto", "eager"].contains(&value.as_str()) {
+            return Err(bad);
+        }
+        let (value, bad) = choice(c"LOCKSTEP_NATIVE_TYPE", "0 or 1");
+        let native_type = match value.as_str() {
+            "" | "0" => false,
+            "1" => true,
+            _ => return Err(bad),
+        };
+        let (value, bad) = choice(c"LOCKSTEP_TRACKER", "auto or uffd");
+        let tracker = match value.as_str() {
+            "" | "auto" => Tracker::Auto,
+            "uffd" => Tracker::Uffd,
+            _ => return Err(bad),
+        };
+        let (value, bad) = choice(c"LOCKSTEP_LOG", "error, warn, info, debug or trace");
+        let log = match value.as_str() {
+            "" => None,
+            "error" => Some(LevelFilter::Error),
+            "warn" => Some(LevelFilter::Warn),
+            "info" => Some(LevelFilter::Info),
+            "debug" => Some(LevelFilter::Debug),
+            "trace" => Some(LevelFilter::Trace),
+            _ => return Err(bad),
+        };
+        Ok(Self {
+            host_icd: path(c"LOCKSTEP_HOST_ICD"),
+            native_type,
+            tracker,
+            stats: path(c"LOCKSTEP_STATS"),
+            log,
+        })
+    }
+}
+
+/// The value of an environment variable, unless the program runs with privileges its user does not have.
+#[allow(unsafe_code, reason = "door to secure_getenv(3)")]
+pub fn secure_getenv(name: &CStr) -> Option<OsString> {
+    unsafe extern "C" {
+        fn secure_getenv(name: *const c_char) -> *const c_char;
+    }
+    // SAFETY: `name` is a C string; the application must not change its environment in other threads
+    // while it calls Vulkan, as for every other reader of it.
+    let value = unsafe { secure_getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it is a C string; it is copied at once.
+    let value = unsafe { CStr::from_ptr(value) };
+    Some(OsString::from_vec(value.to_bytes().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &'static [(&'static CStr, &'static str)]) -> Result<Config, BadValue> {
+        Config::parse(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_defaults() {
+        assert_eq!(parse(&[]), Ok(Config::default()));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_variable_and_the_choices() {
+        let error = parse(&[(c"LOCKSTEP_TRACKER", "magic")]).unwrap_err();
+        assert_eq!(error.to_string(), "LOCKSTEP_TRACKER=\"magic\" is not valid: choose auto or uffd");
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let config = parse(&[
+            (c"LOCKSTEP_HOST_ICD", "/x.json"),
+            (c"LOCKSTEP_PROFILE", "paravirtual"),
+            (c"LOCKSTEP_NATIVE_TYPE", "1"),
+            (c"LOCKSTEP_TRACKER", "uffd"),
+            (c"LOCKSTEP_TRANSPORT", "mapped"),
+            (c"LOCKSTEP_STATS", "/s"),
+            (c"LOCKSTEP_LOG", "trace"),
+        ]);
+        let expected = Config {
+            host_icd: Some("/x.json".into()),
+            native_type: true,
+            tracker: Tracker::Uffd,
+            stats: Some("/s".into()),
+            log: Some(LevelFilter::Trace),
+        };
+        assert_eq!(config, Ok(expected));
+    }
+}

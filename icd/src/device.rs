@@ -1,0 +1,391 @@
+//! Devices, their queues and memory objects.
+
+#![allow(unsafe_code, reason = "asks the host driver")]
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ash::vk;
+use kmd_sim::uapi::{Access, BoId, ContextId, Device, ResourceId, probe_tracker};
+
+use crate::chain::Chain;
+use crate::extensions::{self, MAP_MEMORY2};
+use crate::handles::HandleMap;
+use crate::instance::{PhysicalDevice, load};
+use crate::memory_types::Kind;
+use crate::resources::Resource;
+use crate::submission::Signals;
+use crate::transport::{MappedHost, vk_result};
+
+/// Functions of versions after 1.0, under their own or an extension's name.
+pub(crate) struct LaterFns {
+    /// `vkBindBufferMemory2`
+    pub bind_buffer_memory2: Option<vk::PFN_vkBindBufferMemory2>,
+    /// `vkBindImageMemory2`
+    pub bind_image_memory2: Option<vk::PFN_vkBindImageMemory2>,
+    /// `vkGetBufferMemoryRequirements2`
+    pub buffer_requirements2: Option<vk::PFN_vkGetBufferMemoryRequirements2>,
+    /// `vkGetImageMemoryRequirements2`
+    pub image_requirements2: Option<vk::PFN_vkGetImageMemoryRequirements2>,
+    /// `vkGetDeviceBufferMemoryRequirements`
+    pub device_buffer_requirements: Option<vk::PFN_vkGetDeviceBufferMemoryRequirements>,
+    /// `vkGetDeviceImageMemoryRequirements`
+    pub device_image_requirements: Option<vk::PFN_vkGetDeviceImageMemoryRequirements>,
+    /// `vkGetDeviceQueue2`
+    pub get_device_queue2: Option<vk::PFN_vkGetDeviceQueue2>,
+    /// `vkQueueSubmit2`
+    pub queue_submit2: Option<vk::PFN_vkQueueSubmit2>,
+    /// `vkWaitSemaphores`
+    pub wait_semaphores: Option<vk::PFN_vkWaitSemaphores>,
+    /// `vkGetSemaphoreCounterValue`
+    pub get_semaphore_counter_value: Option<vk::PFN_vkGetSemaphoreCounterValue>,
+    /// `vkSignalSemaphore`
+    pub signal_semaphore: Option<vk::PFN_vkSignalSemaphore>,
+    /// `vkAcquireNextImageKHR`
+    pub acquire_next_image: Option<vk::PFN_vkAcquireNextImageKHR>,
+    /// `vkAcquireNextImage2KHR`
+    pub acquire_next_image2: Option<vk::PFN_vkAcquireNextImage2KHR>,
+    /// `vkWaitForPresentKHR`
+    pub wait_for_present: Option<vk::PFN_vkWaitForPresentKHR>,
+    /// `vkGetMemoryFdPropertiesKHR`
+    pub memory_fd_properties: Option<vk::PFN_vkGetMemoryFdPropertiesKHR>,
+    /// `vkGetMemoryHostPointerPropertiesEXT`
+    pub memory_host_pointer_properties: Option<vk::PFN_vkGetMemoryHostPointerPropertiesEXT>,
+}
+
+impl LaterFns {
+    fn load(get: impl Fn(&CStr) -> vk::PFN_vkVoidFunction) -> Self {
+        // SAFETY: each name stands for the type of its member.
+        unsafe {
+            Self {
+                bind_buffer_memory2: load(&get, &[c"vkBindBufferMemory2", c"vkBindBufferMemory2KHR"]),
+                bind_image_memory2: load(&get, &[c"vkBindImageMemory2", c"vkBindImageMemory2KHR"]),
+                buffer_requirements2: load(
+                    &get,
+                    &[c"vkGetBufferMemoryRequirements2", c"vkGetBufferMemoryRequirements2KHR"],
+                ),
+                image_requirements2: load(
+                    &get,
+                    &[c"vkGetImageMemoryRequirements2", c"vkGetImageMemoryRequirements2KHR"],
+                ),
+                device_buffer_requirements: load(
+                    &get,
+                    &[c"vkGetDeviceBufferMemoryRequirements", c"vkGetDeviceBufferMemoryRequirementsKHR"],
+                ),
+                device_image_requirements: load(
+                    &get,
+                    &[c"vkGetDeviceImageMemoryRequirements", c"vkGetDeviceImageMemoryRequirementsKHR"],
+                ),
+                get_device_queue2: load(&get, &[c"vkGetDeviceQueue2"]),
+                queue_submit2: load(&get, &[c"vkQueueSubmit2", c"vkQueueSubmit2KHR"]),
+                wait_semaphores: load(&get, &[c"vkWaitSemaphores", c"vkWaitSemaphoresKHR"]),
+                get_semaphore_counter_value: load(
+                    &get,
+                    &[c"vkGetSemaphoreCounterValue", c"vkGetSemaphoreCounterValueKHR"],
+                ),
+                signal_semaphore: load(&get, &[c"vkSignalSemaphore", c"vkSignalSemaphoreKHR"]),
+                acquire_next_image: load(&get, &[c"vkAcquireNextImageKHR"]),
+                acquire_next_image2: load(&get, &[c"vkAcquireNextImage2KHR"]),
+                wait_for_present: load(&get, &[c"vkWaitForPresentKHR"]),
+                memory_fd_properties: load(&get, &[c"vkGetMemoryFdPropertiesKHR"]),
+                memory_host_pointer_properties: load(&get, &[c"vkGetMemoryHostPointerPropertiesEXT"]),
+            }
+        }
+    }
+}
+
+/// State of a `VkDevice`.
+pub struct DeviceState {
+    /// The handle, the host's own.
+    pub handle: vk::Device,
+    /// Its physical device.
+    pub physical: Arc<PhysicalDevice>,
+    /// The host's functions.
+    pub fns: ash::Device,
+    /// The host's functions of later versions.
+    pub(crate) later: LaterFns,
+    /// The simulated kernel driver.
+    pub km: Device<MappedHost>,
+    /// Memory objects.
+    pub memories: HandleMap<vk::DeviceMemory, Memory>,
+    /// Buffers.
+    pub buffers: HandleMap<vk::Buffer, Resource>,
+    /// Images.
+    pub images: HandleMap<vk::Image, Resource>,
+    /// Whether the application enabled `VK_KHR_map_memory2`.
+    pub map_memory2: bool,
+    next_resource: AtomicU64,
+    timelines: Mutex<Vec<vk::Semaphore>>,
+}
+
+impl fmt::Debug for DeviceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceState").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+/// State of a `VkDeviceMemory`.
+#[derive(Debug)]
+pub struct Memory {
+    /// What stands behind it.
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    /// The buffer object of explicit and emulated memory.
+    pub bo: Option<BoId>,
+    /// Where the current mapping ends: `VK_WHOLE_SIZE` in flushes means up to here.
+    pub mapped_end: AtomicU64,
+}
+
+/// State of a `VkQueue`.
+#[derive(Debug)]
+pub struct QueueState {
+    /// The handle, the host's own.
+    pub handle: vk::Queue,
+    /// Its device.
+    pub device: Arc<DeviceState>,
+    /// Made at the first submission that needs it.
+    context: Mutex<Option<(ContextId, vk::Semaphore)>>,
+}
+
+/// What a device is created with, in place of what the application asks for.
+struct HostRequest {
+    chain: Chain,
+    extensions: Vec<CString>,
+}
+
+impl DeviceState {
+    /// Creates a device on the host, with what Lockstep needs besides what the application asks for.
+    ///
+    /// # Safety
+    /// `info` is valid, and so is the allocator.
+    pub unsafe fn create(
+        physical: &Arc<PhysicalDevice>,
+        info: &vk::DeviceCreateInfo<'_>,
+        allocator: *const vk::AllocationCallbacks<'_>,
+    ) -> Result<Self, vk::Result> {
+        // SAFETY: the caller's.
+        let mut request = unsafe { host_request(physical, info) }?;
+        let pointers: Vec<_> = request.extensions.iter().map(|name| name.as_ptr()).collect();
+        let host_info = vk::DeviceCreateInfo {
+            p_next: request.chain.head(),
+            enabled_extension_count: u32::try_from(pointers.len()).unwrap_or(u32::MAX),
+            pp_enabled_extension_names: pointers.as_ptr(),
+            ..*info
+        };
+        let instance = &physical.instance;
+        let mut handle = vk::Device::null();
+        // SAFETY: the application's arguments, with a chain and names that `request` keeps.
+        unsafe {
+            (instance.fns.fp_v1_0().create_device)(
+                physical.handle,
+                &raw const host_info,
+                allocator,
+                &raw mut handle,
+            )
+        }
+        .result()?;
+        // SAFETY: the device is alive.
+        let fns = unsafe { ash::Device::load(instance.fns.fp_v1_0(), handle) };
+        let get = |name: &CStr| {
+            // SAFETY: as above.
+            unsafe { instance.fns.get_device_proc_addr(handle, name.as_ptr()) }
+        };
+        let later = LaterFns::load(get);
+        let Some(counter) = later.get_semaphore_counter_value else {
+            log::error!("the host driver has no vkGetSemaphoreCounterValue");
+            // SAFETY: nobody has seen the device.
+            unsafe { fns.destroy_device(None) };
+            return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
+        };
+        let host = MappedHost::new(handle, fns.fp_v1_0().map_memory, counter);
+        // SAFETY: the caller's.
+        let map_memory2 = unsafe { enabled_extensions(info) }.any(|name| name == MAP_MEMORY2);
+        Ok(Self {
+            handle,
+            physical: Arc::clone(physical),
+            km: Device::new(host, physical.types.guest_bytes()),
+            fns,
+            later,
+            memories: HandleMap::new(),
+            buffers: HandleMap::new(),
+            images: HandleMap::new(),
+            map_memory2,
+            next_resource: AtomicU64::new(0),
+            timelines: Mutex::default(),
+        })
+    }
+
+    /// Destroys what Lockstep made on the host device.
+    pub fn destroy_own_objects(&self) {
+        for timeline in self.timelines.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // SAFETY: made by us, and the device is idle by valid usage.
+            unsafe { self.fns.destroy_semaphore(timeline, None) };
+        }
+    }
+
+    /// A name for a new resource.
+    pub fn new_resource_id(&self) -> ResourceId {
+        ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Records that a resource was bound at `bytes` of a memory object.
+    pub fn bind(&self, resource: Option<Arc<Resource>>, memory: vk::DeviceMemory, bytes: Range<u64>) {
+        let (Some(resource), Some(memory)) = (resource, self.memories.get(memory)) else { return };
+        let Some(bo) = memory.bo else { return };
+        if resource.bound(bo, bytes.start) {
+            self.km.resource_attach(bo, resource.id, bytes, resource.access);
+        }
+    }
+
+    /// Records that sparse memory was bound to a resource: all of it may be written through it.
+    pub fn bind_sparse(&self, resource: Option<Arc<Resource>>, memory: vk::DeviceMemory) {
+        let end = self.memories.get(memory).map_or(0, |memory| memory.size);
+        self.bind(resource, memory, 0..end);
+    }
+
+    /// Records that a resource is gone.
+    pub fn unbind(&self, resource: Option<Arc<Resource>>) {
+        let Some(resource) = resource else { return };
+        for (bo, offset) in resource.take_bindings() {
+            self.km.resource_detach(bo, resource.id, offset);
+        }
+    }
+
+    /// Makes the device writes of completed batches visible to the CPU.
+    pub fn retire_completed(&self) {
+        self.km.retire_completed();
+    }
+
+    /// Makes the CPU's writes visible to the device.
+    pub fn flush(&self) -> Result<(), vk::Result> {
+        self.km.flush().map_err(vk_result)
+    }
+
+    /// What a resource is to the device, when it is created.
+    pub fn new_resource(&self, access: Access) -> Arc<Resource> {
+        Arc::new(Resource::new(self.new_resource_id(), access))
+    }
+
+    fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {
+        let mut timeline = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut timeline);
+        // SAFETY: the device is alive, and timeline semaphores are enabled.
+        let semaphore = unsafe { self.fns.create_semaphore(&info, None) }?;
+        self.timelines.lock().unwrap_or_else(PoisonError::into_inner).push(semaphore);
+        Ok(semaphore)
+    }
+}
+
+impl QueueState {
+    /// State of a queue the host gave out.
+    pub fn new(handle: vk::Queue, device: Arc<DeviceState>) -> Self {
+        Self { handle, device, context: Mutex::new(None) }
+    }
+
+    /// Prepares a submission with `batches` batches that have commands: flushes, and says what they must
+    /// signal, if anything.
+    pub fn prepare(&self, batches: u64) -> Result<Option<(ContextId, Signals)>, vk::Result> {
+        if batches == 0 {
+            self.device.flush()?;
+            return Ok(None);
+        }
+        let (context, timeline) = self.context()?;
+        let seqnos = self.device.km.execbuf(context, batches).map_err(vk_result)?;
+        Ok(seqnos.map(|seqnos| (context, Signals { timeline, seqnos })))
+    }
+
+    fn context(&self) -> Result<(ContextId, vk::Semaphore), vk::Result> {
+        let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(context) = *context {
+            return Ok(context);
+        }
+        let timeline = self.device.create_timeline()?;
+        Ok(*context.insert((self.device.km.context_create(timeline), timeline)))
+    }
+}
+
+/// The extensions an application enables.
+///
+/// # Safety
+/// `info` is valid.
+unsafe fn enabled_extensions<'a>(info: &vk::DeviceCreateInfo<'a>) -> impl Iterator<Item = &'a CStr> {
+    let (names, count) = (info.pp_enabled_extension_names, info.enabled_extension_count as usize);
+    // SAFETY: `count` C strings by valid usage.
+    (0..count).map(move |index| unsafe { CStr::from_ptr(*names.add(index)) })
+}
+
+/// What the host must be asked for: the application's wishes, and timeline semaphores.
+///
+/// # Safety
+/// `info` is valid.
+unsafe fn host_request(
+    physical: &PhysicalDevice,
+    info: &vk::DeviceCreateInfo<'_>,
+) -> Result<HostRequest, vk::Result> {
+    if !physical.types.has_emulated() {
+        log::error!(
+            "the host device has no memory that is both HOST_VISIBLE and HOST_COHERENT: choose another"
+        );
+        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
+    }
+    if let Err(error) = probe_tracker() {
+        log::error!(
+            "writes cannot be tracked: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
+        );
+        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
+    }
+    let host = host_extensions(physical);
+    let passed = extensions::device(host.clone());
+    let named = |list: &[vk::ExtensionProperties], name: &CStr| {
+        list.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name))
+    };
+    // SAFETY: the caller's.
+    let asked = unsafe { enabled_extensions(info) };
+    let mut names: Vec<CString> = asked.map(CStr::to_owned).collect();
+    if let Some(unknown) = names.iter().find(|name| !named(&passed, name)) {
+        log::error!("the extension {} is not offered", unknown.to_string_lossy());
+        return Err(vk::Result::ERROR_EXTENSION_NOT_PRESENT);
+    }
+    // Ours alone, where the host does not have it.
+    names.retain(|name| named(&host, name));
+
+    if !has_timeline_semaphores(physical) {
+        log::error!("the host device has no timeline semaphores: choose another, or a newer driver");
+        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
+    }
+    let timeline_extension = ash::khr::timeline_semaphore::NAME;
+    let is_core = physical.effective_version() >= vk::API_VERSION_1_2;
+    if !is_core && !names.iter().any(|name| **name == *timeline_extension) {
+        names.push(timeline_extension.to_owned());
+    }
+    // SAFETY: the caller's.
+    let mut chain = unsafe { Chain::of_device_create_info(info.p_next) };
+    if let Some(features) = chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>() {
+        features.timeline_semaphore = vk::TRUE;
+    } else if let Some(features) = chain.get_mut::<vk::PhysicalDeviceTimelineSemaphoreFeatures<'_>>() {
+        features.timeline_semaphore = vk::TRUE;
+    } else {
+        chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
+    }
+    Ok(HostRequest { chain, extensions: names })
+}
+
+/// The device extensions of the host.
+pub fn host_extensions(physical: &PhysicalDevice) -> Vec<vk::ExtensionProperties> {
+    // SAFETY: the physical device is alive.
+    unsafe { physical.instance.fns.enumerate_device_extension_properties(physical.handle) }
+        .unwrap_or_default()
+}
+
+fn has_timeline_semaphores(physical: &PhysicalDevice) -> bool {
+    let Some(features2) = physical.instance.fns2.features2 else { return false };
+    let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
+    let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut timeline);
+    // SAFETY: the physical device is alive, and the chain valid.
+    unsafe { features2(physical.handle, &raw mut features) };
+    timeline.timeline_semaphore == vk::TRUE
+}

@@ -1,0 +1,154 @@
+//! Instances (specification chapter "Initialization").
+
+#![allow(unsafe_code, reason = "entry points")]
+
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+
+use ash::vk;
+
+use super::{INSTANCES, PHYSICAL_DEVICES, fill, slice, state};
+use crate::config::Config;
+use crate::extensions;
+use crate::host::library::HostDriver;
+use crate::host::select::host_driver;
+use crate::instance::{API_VERSION, InstanceState, PhysicalDevice};
+use crate::logger;
+
+/// The host driver, where there is one; why not is said when an instance is created.
+fn host() -> Option<&'static HostDriver> {
+    let config = Config::from_env().ok()?;
+    host_driver(config.host_icd.as_deref()).ok()
+}
+
+/// `vkEnumerateInstanceVersion`
+pub(super) unsafe extern "system" fn enumerate_instance_version(version: *mut u32) -> vk::Result {
+    // SAFETY: a driver's entry point may be asked at any time.
+    let host =
+        host().and_then(|host| unsafe { host.entry().try_enumerate_instance_version() }.ok().flatten());
+    let known = host.unwrap_or(vk::API_VERSION_1_0).min(API_VERSION);
+    // SAFETY: valid usage.
+    unsafe { *version = known };
+    vk::Result::SUCCESS
+}
+
+/// `vkEnumerateInstanceExtensionProperties`
+pub(super) unsafe extern "system" fn enumerate_instance_extension_properties(
+    layer: *const c_char,
+    count: *mut u32,
+    out: *mut vk::ExtensionProperties,
+) -> vk::Result {
+    if !layer.is_null() {
+        return vk::Result::ERROR_LAYER_NOT_PRESENT;
+    }
+    // SAFETY: a driver's entry point may be asked at any time.
+    let of_host =
+        |host: &HostDriver| unsafe { host.entry().enumerate_instance_extension_properties(None) }.ok();
+    let list = extensions::instance(host().and_then(of_host).unwrap_or_default());
+    // SAFETY: valid usage.
+    unsafe { fill(&list, count, out) }
+}
+
+/// `vkEnumerateInstanceLayerProperties`: a driver has no layers.
+pub(super) unsafe extern "system" fn enumerate_instance_layer_properties(
+    count: *mut u32,
+    out: *mut vk::LayerProperties,
+) -> vk::Result {
+    // SAFETY: valid usage.
+    unsafe { fill(&[], count, out) }
+}
+
+/// `vkCreateInstance`
+pub(super) unsafe extern "system" fn create_instance(
+    info: *const vk::InstanceCreateInfo<'_>,
+    allocator: *const vk::AllocationCallbacks<'_>,
+    out: *mut vk::Instance,
+) -> vk::Result {
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => {
+            logger::init(None);
+            log::error!("{error}");
+            return vk::Result::ERROR_INITIALIZATION_FAILED;
+        }
+    };
+    logger::init(config.log);
+    let host = match host_driver(config.host_icd.as_deref()) {
+        Ok(host) => host,
+        Err(error) => {
+            log::error!("{error}");
+            return vk::Result::ERROR_INITIALIZATION_FAILED;
+        }
+    };
+    // SAFETY: valid usage.
+    let info = unsafe { &*info };
+    // SAFETY: valid usage.
+    let asked = unsafe { info.p_application_info.as_ref() }.map_or(0, |application| application.api_version);
+    let api_version = asked.max(vk::API_VERSION_1_0);
+
+    // Features of devices are asked for by an extension before version 1.1.
+    // SAFETY: valid usage.
+    let mut names = unsafe { slice(info.pp_enabled_extension_names, info.enabled_extension_count) }.to_vec();
+    let properties2 = ash::khr::get_physical_device_properties2::NAME;
+    // SAFETY: valid usage: C strings.
+    let has_properties2 = names.iter().any(|name| unsafe { CStr::from_ptr(*name) } == properties2);
+    if api_version < vk::API_VERSION_1_1 && !has_properties2 {
+        names.push(properties2.as_ptr());
+    }
+    let host_info = vk::InstanceCreateInfo {
+        enabled_extension_count: u32::try_from(names.len()).unwrap_or(u32::MAX),
+        pp_enabled_extension_names: names.as_ptr(),
+        ..*info
+    };
+    let entry = host.entry();
+    // SAFETY: the application's arguments with one more name.
+    let result = unsafe { (entry.fp_v1_0().create_instance)(&raw const host_info, allocator, out) };
+    if result == vk::Result::SUCCESS {
+        // SAFETY: written by the host.
+        let handle = unsafe { *out };
+        INSTANCES.insert(handle, InstanceState::new(handle, host, api_version, config));
+    }
+    result
+}
+
+/// `vkDestroyInstance`
+pub(super) unsafe extern "system" fn destroy_instance(
+    instance: vk::Instance,
+    allocator: *const vk::AllocationCallbacks<'_>,
+) {
+    let Some(state) = INSTANCES.remove(instance) else { return };
+    PHYSICAL_DEVICES.retain(|_, device| device.instance.handle != instance);
+    // SAFETY: valid usage.
+    unsafe { (state.fns.fp_v1_0().destroy_instance)(instance, allocator) };
+}
+
+fn register_devices(instance: &Arc<InstanceState>) {
+    for device in instance.host_devices() {
+        PhysicalDevice::register(instance, device);
+    }
+}
+
+/// `vkEnumeratePhysicalDevices`
+pub(super) unsafe extern "system" fn enumerate_physical_devices(
+    instance: vk::Instance,
+    count: *mut u32,
+    out: *mut vk::PhysicalDevice,
+) -> vk::Result {
+    let state = state!(INSTANCES, instance);
+    register_devices(&state);
+    // SAFETY: valid usage.
+    unsafe { (state.fns.fp_v1_0().enumerate_physical_devices)(instance, count, out) }
+}
+
+/// `vkEnumeratePhysicalDeviceGroups`
+pub(super) unsafe extern "system" fn enumerate_physical_device_groups(
+    instance: vk::Instance,
+    count: *mut u32,
+    out: *mut vk::PhysicalDeviceGroupProperties<'_>,
+) -> vk::Result {
+    let state = state!(INSTANCES, instance);
+    let Some(groups) = state.fns2.groups else { return vk::Result::ERROR_UNKNOWN };
+    register_devices(&state);
+    // SAFETY: valid usage.
+    unsafe { groups(instance, count, out) }
+}

@@ -1,0 +1,256 @@
+//! Device memory (specification chapter "Memory Allocation").
+
+#![allow(unsafe_code, reason = "entry points")]
+
+use std::ffi::c_void;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ash::vk;
+use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
+
+use super::{DEVICES, code, slice, state};
+use crate::chain;
+use crate::device::{DeviceState, Memory};
+use crate::memory_types::Kind;
+use crate::transport::vk_result;
+
+/// Whether an allocation shares its payload with others: such memory is the host's own.
+///
+/// # Safety
+/// The chain of `info` is valid.
+unsafe fn is_external(info: &vk::MemoryAllocateInfo<'_>) -> bool {
+    // SAFETY: the caller's.
+    let fd = unsafe { chain::find::<vk::ImportMemoryFdInfoKHR<'_>>(info.p_next) };
+    // SAFETY: the caller's.
+    let pointer = unsafe { chain::find::<vk::ImportMemoryHostPointerInfoEXT<'_>>(info.p_next) };
+    // SAFETY: the caller's.
+    let export = unsafe { chain::find::<vk::ExportMemoryAllocateInfo<'_>>(info.p_next) };
+    // A handle type of zero imports nothing.
+    fd.is_some_and(|import| !import.handle_type.is_empty())
+        || pointer.is_some_and(|import| !import.handle_type.is_empty())
+        || export.is_some_and(|export| !export.handle_types.is_empty())
+}
+
+/// `vkAllocateMemory`
+pub(super) unsafe extern "system" fn allocate_memory(
+    device: vk::Device,
+    info: *const vk::MemoryAllocateInfo<'_>,
+    allocator: *const vk::AllocationCallbacks<'_>,
+    out: *mut vk::DeviceMemory,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let info = unsafe { &*info };
+    let Some(memory_type) = state.physical.types.get(info.memory_type_index) else {
+        return vk::Result::ERROR_UNKNOWN;
+    };
+    let host_info = vk::MemoryAllocateInfo { memory_type_index: memory_type.host, ..*info };
+    // SAFETY: the application's arguments with the host's type.
+    let result =
+        unsafe { (state.fns.fp_v1_0().allocate_memory)(device, &raw const host_info, allocator, out) };
+    if result != vk::Result::SUCCESS {
+        return result;
+    }
+    // SAFETY: written by the host.
+    let handle = unsafe { *out };
+    let size = info.allocation_size;
+    // SAFETY: valid usage.
+    let external = memory_type.kind != Kind::DeviceOnly && unsafe { is_external(info) };
+    let kind = if external { Kind::Native } else { memory_type.kind };
+    let sync = match kind {
+        Kind::Explicit => Some(Sync::Explicit),
+        Kind::Emulated => Some(Sync::Coherent),
+        Kind::DeviceOnly | Kind::Native => None,
+    };
+    let bo = sync.map(|sync| state.km.bo_create(size, sync, handle));
+    log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
+    state.memories.insert(handle, Arc::new(Memory { kind, size, bo, mapped_end: AtomicU64::new(0) }));
+    result
+}
+
+/// `vkFreeMemory`; unmaps.
+pub(super) unsafe extern "system" fn free_memory(
+    device: vk::Device,
+    memory: vk::DeviceMemory,
+    allocator: *const vk::AllocationCallbacks<'_>,
+) {
+    let state = state!(DEVICES, device, ());
+    // Before the host may give the same handle to another thread.
+    if let Some(bo) = state.memories.remove(memory).and_then(|memory| memory.bo) {
+        state.km.bo_destroy(bo);
+    }
+    // SAFETY: valid usage.
+    unsafe { (state.fns.fp_v1_0().free_memory)(device, memory, allocator) };
+}
+
+/// Maps and returns the address of `offset`.
+fn map(
+    state: &DeviceState,
+    handle: vk::DeviceMemory,
+    offset: u64,
+    size: u64,
+    flags: vk::MemoryMapFlags,
+) -> Result<*mut c_void, vk::Result> {
+    let memory = state.memories.get(handle).ok_or(vk::Result::ERROR_MEMORY_MAP_FAILED)?;
+    let end = if size == vk::WHOLE_SIZE { memory.size } else { offset.saturating_add(size).min(memory.size) };
+    memory.mapped_end.store(end, Ordering::Relaxed);
+    match (memory.kind, memory.bo) {
+        (Kind::Native, _) => {
+            let mut pointer = std::ptr::null_mut();
+            let map_memory = state.fns.fp_v1_0().map_memory;
+            // SAFETY: valid usage.
+            unsafe { map_memory(state.handle, handle, offset, size, flags, &raw mut pointer) }.result()?;
+            Ok(pointer)
+        }
+        (_, Some(bo)) => {
+            let guest = state.km.bo_map(bo).map_err(|error| {
+                log::debug!("mapping {handle:?} failed: {error}");
+                vk::Result::ERROR_MEMORY_MAP_FAILED
+            })?;
+            let offset = usize::try_from(offset).map_err(|_| vk::Result::ERROR_MEMORY_MAP_FAILED)?;
+            Ok(guest.as_ptr().wrapping_add(offset).cast())
+        }
+        (_, None) => Err(vk::Result::ERROR_MEMORY_MAP_FAILED),
+    }
+}
+
+fn unmap(state: &DeviceState, handle: vk::DeviceMemory) {
+    let Some(memory) = state.memories.get(handle) else { return };
+    match (memory.kind, memory.bo) {
+        // SAFETY: valid usage.
+        (Kind::Native, _) => unsafe { (state.fns.fp_v1_0().unmap_memory)(state.handle, handle) },
+        (_, Some(bo)) => state.km.bo_unmap(bo),
+        (_, None) => {}
+    }
+}
+
+/// `vkMapMemory`
+pub(super) unsafe extern "system" fn map_memory(
+    device: vk::Device,
+    memory: vk::DeviceMemory,
+    offset: u64,
+    size: u64,
+    flags: vk::MemoryMapFlags,
+    out: *mut *mut c_void,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // Work may have completed without anybody asking: the first thing the CPU sees must be up to date.
+    state.retire_completed();
+    code(map(&state, memory, offset, size, flags).map(|pointer| {
+        // SAFETY: valid usage.
+        unsafe { *out = pointer };
+    }))
+}
+
+/// `vkMapMemory2KHR`
+pub(super) unsafe extern "system" fn map_memory2(
+    device: vk::Device,
+    info: *const vk::MemoryMapInfoKHR<'_>,
+    out: *mut *mut c_void,
+) -> vk::Result {
+    // SAFETY: valid usage.
+    let info = unsafe { &*info };
+    // SAFETY: valid usage.
+    unsafe { map_memory(device, info.memory, info.offset, info.size, info.flags, out) }
+}
+
+/// `vkUnmapMemory`
+pub(super) unsafe extern "system" fn unmap_memory(device: vk::Device, memory: vk::DeviceMemory) {
+    let state = state!(DEVICES, device, ());
+    unmap(&state, memory);
+}
+
+/// `vkUnmapMemory2KHR`
+pub(super) unsafe extern "system" fn unmap_memory2(
+    device: vk::Device,
+    info: *const vk::MemoryUnmapInfoKHR<'_>,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    unmap(&state, unsafe { (*info).memory });
+    vk::Result::SUCCESS
+}
+
+/// Copies each range of explicit memory one way. Coherent memory needs nothing: these are hints there.
+fn copy_ranges(
+    state: &DeviceState,
+    ranges: &[vk::MappedMemoryRange<'_>],
+    copy: impl Fn(BoId, Range<u64>) -> KmResult<()>,
+) -> Result<(), vk::Result> {
+    for range in ranges {
+        let Some(memory) = state.memories.get(range.memory) else { continue };
+        let (Some(bo), Kind::Explicit) = (memory.bo, memory.kind) else { continue };
+        let end = match range.size {
+            vk::WHOLE_SIZE => memory.mapped_end.load(Ordering::Relaxed),
+            size => range.offset.saturating_add(size),
+        };
+        copy(bo, range.offset..end).map_err(vk_result)?;
+    }
+    Ok(())
+}
+
+/// `vkFlushMappedMemoryRanges`
+pub(super) unsafe extern "system" fn flush_mapped_memory_ranges(
+    device: vk::Device,
+    count: u32,
+    ranges: *const vk::MappedMemoryRange<'_>,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let ranges = unsafe { slice(ranges, count) };
+    code(copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_flush(bo, bytes)))
+}
+
+/// `vkInvalidateMappedMemoryRanges`
+pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
+    device: vk::Device,
+    count: u32,
+    ranges: *const vk::MappedMemoryRange<'_>,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let ranges = unsafe { slice(ranges, count) };
+    code(copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_invalidate(bo, bytes)))
+}
+
+/// `vkGetMemoryFdPropertiesKHR`
+pub(super) unsafe extern "system" fn get_memory_fd_properties(
+    device: vk::Device,
+    handle_type: vk::ExternalMemoryHandleTypeFlags,
+    fd: i32,
+    out: *mut vk::MemoryFdPropertiesKHR<'_>,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(properties) = state.later.memory_fd_properties else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { properties(device, handle_type, fd, out) };
+    if result == vk::Result::SUCCESS {
+        // SAFETY: filled by the host.
+        let out = unsafe { &mut *out };
+        out.memory_type_bits = state.physical.types.bits_from_host(out.memory_type_bits);
+    }
+    result
+}
+
+/// `vkGetMemoryHostPointerPropertiesEXT`
+pub(super) unsafe extern "system" fn get_memory_host_pointer_properties(
+    device: vk::Device,
+    handle_type: vk::ExternalMemoryHandleTypeFlags,
+    pointer: *const c_void,
+    out: *mut vk::MemoryHostPointerPropertiesEXT<'_>,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(properties) = state.later.memory_host_pointer_properties else {
+        return vk::Result::ERROR_UNKNOWN;
+    };
+    // SAFETY: valid usage.
+    let result = unsafe { properties(device, handle_type, pointer, out) };
+    if result == vk::Result::SUCCESS {
+        // SAFETY: filled by the host.
+        let out = unsafe { &mut *out };
+        out.memory_type_bits = state.physical.types.bits_from_host(out.memory_type_bits);
+    }
+    result
+}

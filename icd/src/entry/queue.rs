@@ -1,0 +1,128 @@
+//! Submission (specification chapter "Command Buffers", "Sparse Resources").
+//!
+//! Every submission is a flush point, also one without commands: the host writes it makes visible are those of
+//! all threads, to all queues.
+
+#![allow(unsafe_code, reason = "entry points")]
+
+use ash::vk;
+
+use super::{QUEUES, slice, state};
+use crate::device::QueueState;
+use crate::submission::{Batches, Batches2, Signals};
+
+/// Prepares a submission, submits it by `submit`, and takes back what was prepared if the host refuses.
+fn submit(
+    queue: &QueueState,
+    batches: usize,
+    submit: impl FnOnce(Option<&Signals>) -> vk::Result,
+) -> vk::Result {
+    let prepared = match queue.prepare(batches as u64) {
+        Ok(prepared) => prepared,
+        Err(result) => return result,
+    };
+    let result = submit(prepared.as_ref().map(|(_, signals)| signals));
+    if let (true, Some((context, signals))) = (result != vk::Result::SUCCESS, prepared) {
+        queue.device.km.execbuf_cancel(context, &signals.seqnos);
+    }
+    result
+}
+
+/// `vkQueueSubmit`
+pub(super) unsafe extern "system" fn queue_submit(
+    queue: vk::Queue,
+    count: u32,
+    submits: *const vk::SubmitInfo<'_>,
+    fence: vk::Fence,
+) -> vk::Result {
+    let state = state!(QUEUES, queue);
+    let host = state.device.fns.fp_v1_0().queue_submit;
+    // SAFETY: valid usage.
+    let infos = unsafe { slice(submits, count) };
+    let with_commands = infos.iter().filter(|info| info.command_buffer_count > 0).count();
+    submit(&state, with_commands, |signals| {
+        let Some(signals) = signals else {
+            // SAFETY: the application's own arguments.
+            return unsafe { host(queue, count, submits, fence) };
+        };
+        // SAFETY: valid usage.
+        let batches = unsafe { Batches::new(infos, signals, fence != vk::Fence::null()) };
+        let batches = batches.as_slice();
+        let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+        // SAFETY: the application's batches, with signals of ours in between.
+        unsafe { host(queue, count, batches.as_ptr(), fence) }
+    })
+}
+
+/// `vkQueueSubmit2`
+pub(super) unsafe extern "system" fn queue_submit2(
+    queue: vk::Queue,
+    count: u32,
+    submits: *const vk::SubmitInfo2<'_>,
+    fence: vk::Fence,
+) -> vk::Result {
+    let state = state!(QUEUES, queue);
+    let Some(host) = state.device.later.queue_submit2 else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let infos = unsafe { slice(submits, count) };
+    let with_commands = infos.iter().filter(|info| info.command_buffer_info_count > 0).count();
+    submit(&state, with_commands, |signals| {
+        let Some(signals) = signals else {
+            // SAFETY: the application's own arguments.
+            return unsafe { host(queue, count, submits, fence) };
+        };
+        let batches = Batches2::new(infos, signals, fence != vk::Fence::null());
+        let batches = batches.as_slice();
+        let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+        // SAFETY: the application's batches, with signals of ours in between.
+        unsafe { host(queue, count, batches.as_ptr(), fence) }
+    })
+}
+
+/// `vkQueueBindSparse`
+pub(super) unsafe extern "system" fn queue_bind_sparse(
+    queue: vk::Queue,
+    count: u32,
+    infos: *const vk::BindSparseInfo<'_>,
+    fence: vk::Fence,
+) -> vk::Result {
+    let state = state!(QUEUES, queue);
+    // SAFETY: valid usage.
+    for info in unsafe { slice(infos, count) } {
+        // SAFETY: valid usage.
+        unsafe { record_sparse(&state, info) };
+    }
+    submit(&state, 0, |_| {
+        // SAFETY: the application's own arguments.
+        unsafe { (state.device.fns.fp_v1_0().queue_bind_sparse)(queue, count, infos, fence) }
+    })
+}
+
+/// Records what memory becomes reachable through which resource.
+///
+/// # Safety
+/// `info` is valid.
+unsafe fn record_sparse(queue: &QueueState, info: &vk::BindSparseInfo<'_>) {
+    let device = &queue.device;
+    // SAFETY: the caller's.
+    for buffer in unsafe { slice(info.p_buffer_binds, info.buffer_bind_count) } {
+        // SAFETY: the caller's.
+        for bind in unsafe { slice(buffer.p_binds, buffer.bind_count) } {
+            device.bind_sparse(device.buffers.get(buffer.buffer), bind.memory);
+        }
+    }
+    // SAFETY: the caller's.
+    for image in unsafe { slice(info.p_image_opaque_binds, info.image_opaque_bind_count) } {
+        // SAFETY: the caller's.
+        for bind in unsafe { slice(image.p_binds, image.bind_count) } {
+            device.bind_sparse(device.images.get(image.image), bind.memory);
+        }
+    }
+    // SAFETY: the caller's.
+    for image in unsafe { slice(info.p_image_binds, info.image_bind_count) } {
+        // SAFETY: the caller's.
+        for bind in unsafe { slice(image.p_binds, image.bind_count) } {
+            device.bind_sparse(device.images.get(image.image), bind.memory);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What reports completion, and what signals from the CPU (specification chapters "Synchronization and
+//! Cache Control", "Queries").
+//!
+//! Before success is returned, the device writes of every completed batch are visible to the CPU; before a
+//! signal is sent, the CPU's writes are visible to the device.
+
+#![allow(unsafe_code, reason = "entry points")]
+
+use std::ffi::c_void;
+
+use ash::vk;
+
+use super::{DEVICES, QUEUES, state};
+use crate::device::DeviceState;
+
+/// Returns a result of the host after what it reports is visible.
+fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
+    if matches!(result, vk::Result::SUCCESS | vk::Result::SUBOPTIMAL_KHR) {
+        device.retire_completed();
+    }
+    result
+}
+
+/// `vkQueueWaitIdle`
+pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Result {
+    let state = state!(QUEUES, queue);
+    // SAFETY: valid usage.
+    let result = unsafe { (state.device.fns.fp_v1_0().queue_wait_idle)(queue) };
+    completed(&state.device, result)
+}
+
+/// `vkDeviceWaitIdle`
+pub(super) unsafe extern "system" fn device_wait_idle(device: vk::Device) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let result = unsafe { (state.fns.fp_v1_0().device_wait_idle)(device) };
+    completed(&state, result)
+}
+
+/// `vkWaitForFences`
+pub(super) unsafe extern "system" fn wait_for_fences(
+    device: vk::Device,
+    count: u32,
+    fences: *const vk::Fence,
+    wait_all: vk::Bool32,
+    timeout: u64,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let result = unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
+    completed(&state, result)
+}
+
+/// `vkGetFenceStatus`
+pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence: vk::Fence) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let result = unsafe { (state.fns.fp_v1_0().get_fence_status)(device, fence) };
+    completed(&state, result)
+}
+
+/// `vkWaitSemaphores`
+pub(super) unsafe extern "system" fn wait_semaphores(
+    device: vk::Device,
+    info: *const vk::SemaphoreWaitInfo<'_>,
+    timeout: u64,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.wait_semaphores else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, info, timeout) };
+    completed(&state, result)
+}
+
+/// `vkGetSemaphoreCounterValue`
+pub(super) unsafe extern "system" fn get_semaphore_counter_value(
+    device: vk::Device,
+    semaphore: vk::Semaphore,
+    value: *mut u64,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.get_semaphore_counter_value else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, semaphore, value) };
+    completed(&state, result)
+}
+
+/// `vkSignalSemaphore`
+pub(super) unsafe extern "system" fn signal_semaphore(
+    device: vk::Device,
+    info: *const vk::SemaphoreSignalInfo<'_>,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.signal_semaphore else { return vk::Result::ERROR_UNKNOWN };
+    if let Err(result) = state.flush() {
+        return result;
+    }
+    // SAFETY: valid usage.
+    unsafe { host(device, info) }
+}
+
+/// `vkGetEventStatus`
+pub(super) unsafe extern "system" fn get_event_status(device: vk::Device, event: vk::Event) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let result = unsafe { (state.fns.fp_v1_0().get_event_status)(device, event) };
+    if result == vk::Result::EVENT_SET {
+        // It may have been set by the first of many commands.
+        state.km.pull_in_flight();
+    }
+    result
+}
+
+/// `vkSetEvent`
+pub(super) unsafe extern "system" fn set_event(device: vk::Device, event: vk::Event) -> vk::Result {
+    let state = state!(DEVICES, device);
+    if let Err(result) = state.flush() {
+        return result;
+    }
+    // SAFETY: valid usage.
+    unsafe { (state.fns.fp_v1_0().set_event)(device, event) }
+}
+
+/// `vkGetQueryPoolResults`
+pub(super) unsafe extern "system" fn get_query_pool_results(
+    device: vk::Device,
+    pool: vk::QueryPool,
+    first: u32,
+    count: u32,
+    size: usize,
+    data: *mut c_void,
+    stride: u64,
+    flags: vk::QueryResultFlags,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let host = state.fns.fp_v1_0().get_query_pool_results;
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, pool, first, count, size, data, stride, flags) };
+    let tells_each = flags.contains(vk::QueryResultFlags::WITH_AVAILABILITY);
+    if result == vk::Result::SUCCESS || (result == vk::Result::NOT_READY && tells_each) {
+        // Queries end in the middle of a batch.
+        state.km.pull_in_flight();
+    }
+    result
+}
+
+/// `vkAcquireNextImageKHR`
+pub(super) unsafe extern "system" fn acquire_next_image(
+    device: vk::Device,
+    swapchain: vk::SwapchainKHR,
+    timeout: u64,
+    semaphore: vk::Semaphore,
+    fence: vk::Fence,
+    index: *mut u32,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.acquire_next_image else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, swapchain, timeout, semaphore, fence, index) };
+    completed(&state, result)
+}
+
+/// `vkAcquireNextImage2KHR`
+pub(super) unsafe extern "system" fn acquire_next_image2(
+    device: vk::Device,
+    info: *const vk::AcquireNextImageInfoKHR<'_>,
+    index: *mut u32,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.acquire_next_image2 else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, info, index) };
+    completed(&state, result)
+}
+
+/// `vkWaitForPresentKHR`
+pub(super) unsafe extern "system" fn wait_for_present(
+    device: vk::Device,
+    swapchain: vk::SwapchainKHR,
+    present_id: u64,
+    timeout: u64,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.wait_for_present else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, swapchain, present_id, timeout) };
+    completed(&state, result)
+}

@@ -1,0 +1,45 @@
+//! Tables from handles to the state kept for them.
+//!
+//! The handles are the host driver's own. It may give the same value again after a destroy, so entries
+//! die with their object.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+/// State by handle. Lookups from several threads run side by side.
+#[derive(Debug)]
+pub struct HandleMap<K, V>(LazyLock<RwLock<HashMap<K, Arc<V>>>>);
+
+impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
+    /// An empty table.
+    pub const fn new() -> Self {
+        Self(LazyLock::new(|| RwLock::new(HashMap::new())))
+    }
+
+    /// The state of `handle`.
+    pub fn get(&self, handle: K) -> Option<Arc<V>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned()
+    }
+
+    /// Enters a handle; a dead entry with the same value is replaced.
+    pub fn insert(&self, handle: K, state: Arc<V>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(handle, state);
+    }
+
+    /// Takes a handle out.
+    pub fn remove(&self, handle: K) -> Option<Arc<V>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&handle)
+    }
+
+    /// Takes out all entries that `keep` refuses.
+    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|handle, state| keep(handle, state));
+    }
+}
+
+impl<K: Eq + Hash + Copy, V> Default for HandleMap<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,275 @@
+//! The table of memory types, and its translation to the host's and back (specification chapter
+//! "Memory Allocation", "Device Memory Properties").
+//!
+//! Profile `paravirtual`: device-only types; an explicitly synchronised type, `HOST_VISIBLE | HOST_CACHED`; and the
+//! emulated type, `HOST_VISIBLE | HOST_COHERENT | HOST_CACHED`. The latter two stand over each host type that is
+//! visible and coherent, so that what the host promises of its coherent types holds of ours: a type is
+//! offered for a resource exactly when the host type behind it is.
+//!
+//! A type is `DEVICE_LOCAL` if and only if its heap is. Where the host type's heap is and ours must not be,
+//! the table has a second heap of half its size: emulated memory is kept twice.
+
+use ash::vk;
+
+type Flags = vk::MemoryPropertyFlags;
+
+/// Types that need what cannot be emulated, or that are not for general use.
+const UNSUPPORTED: Flags = Flags::from_raw(
+    Flags::DEVICE_COHERENT_AMD.as_raw()
+        | Flags::DEVICE_UNCACHED_AMD.as_raw()
+        | Flags::RDMA_CAPABLE_NV.as_raw(),
+);
+
+/// What stands behind a memory type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Not visible to the CPU: the host's memory as it is.
+    DeviceOnly,
+    /// Guest pages the application flushes and invalidates.
+    Explicit,
+    /// Guest pages kept in lockstep.
+    Emulated,
+    /// The host's own coherent memory.
+    Native,
+}
+
+/// One memory type of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryType {
+    /// Its properties.
+    pub flags: Flags,
+    /// Index of our heap.
+    pub heap: u32,
+    /// Index of the host's type.
+    pub host: u32,
+    /// What stands behind it.
+    pub kind: Kind,
+}
+
+/// One heap of ours.
+#[derive(Clone, Copy, Debug)]
+struct Heap {
+    size: u64,
+    flags: vk::MemoryHeapFlags,
+    host: u32,
+}
+
+/// Our table over a host's.
+#[derive(Clone, Debug)]
+pub struct MemoryTypes {
+    types: Vec<MemoryType>,
+    heaps: Vec<Heap>,
+}
+
+impl MemoryTypes {
+    /// Builds the table. `native` adds the host's own coherent type at the end.
+    pub fn paravirtual(host: &vk::PhysicalDeviceMemoryProperties, native: bool) -> Self {
+        let host_types = host.memory_types_as_slice();
+        let usable = |flags: Flags| !flags.intersects(UNSUPPORTED);
+        let heaps = host.memory_heaps_as_slice().iter().zip(0..);
+        let heaps = heaps.map(|(heap, index)| Heap { size: heap.size, flags: heap.flags, host: index });
+        let mut table = Self { types: Vec::new(), heaps: heaps.collect() };
+
+        let local_only =
+            |flags: Flags| flags.contains(Flags::DEVICE_LOCAL) && !flags.contains(Flags::HOST_VISIBLE);
+        let has_local_only =
+            host_types.iter().any(|t| usable(t.property_flags) && local_only(t.property_flags));
+        for (host_type, index) in host_types.iter().zip(0..) {
+            let flags = host_type.property_flags;
+            let visible = flags.contains(Flags::HOST_VISIBLE);
+            // A visible type stands in as a device-only one where the host has none but such.
+            let stands_in = !has_local_only && flags.contains(Flags::DEVICE_LOCAL);
+            if usable(flags) && (!visible || stands_in) {
+                let flags = flags & !(Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED);
+                table.add(flags, host_type.heap_index, index, Kind::DeviceOnly);
+            }
+        }
+
+        let mut coherent: Vec<(u32, vk::MemoryType)> = (0..).zip(host_types.iter().copied()).collect();
+        coherent.retain(|(_, t)| {
+            usable(t.property_flags) && t.property_flags.contains(Flags::HOST_VISIBLE | Flags::HOST_COHERENT)
+        });
+        // The CPU reads host memory at every pull: cached first, and near the CPU before near the device.
+        coherent.sort_by_key(|(_, t)| {
+            (!t.property_flags.contains(Flags::HOST_CACHED), t.property_flags.contains(Flags::DEVICE_LOCAL))
+        });
+        let explicit = Flags::HOST_VISIBLE | Flags::HOST_CACHED;
+        for (index, host_type) in &coherent {
+            let heap = table.guest_heap(host_type.heap_index);
+            table.add(explicit, heap, *index, Kind::Explicit);
+            table.add(explicit | Flags::HOST_COHERENT, heap, *index, Kind::Emulated);
+        }
+        // A type whose flags are a subset of another's comes first; the order is otherwise ours.
+        table.types.sort_by_key(|t| t.flags.as_raw().count_ones());
+        if let (true, Some((index, host_type))) = (native, coherent.first()) {
+            table.add(host_type.property_flags, host_type.heap_index, *index, Kind::Native);
+        }
+        let most = vk::MAX_MEMORY_TYPES;
+        table.types.truncate(most);
+        table
+    }
+
+    fn add(&mut self, flags: Flags, heap: u32, host: u32, kind: Kind) {
+        self.types.push(MemoryType { flags, heap, host, kind });
+    }
+
+    /// A heap for guest memory over host heap `host`: that heap itself, or one beside it that is not local.
+    fn guest_heap(&mut self, host: u32) -> u32 {
+        let base = self.heaps[host as usize];
+        if !base.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL) {
+            return host;
+        }
+        let found = self.heaps.iter().zip(0..).find(|(heap, index)| heap.host == host && *index != host);
+        if let Some((_, index)) = found {
+            return index;
+        }
+        self.heaps.push(Heap { size: base.size / 2, flags: vk::MemoryHeapFlags::empty(), host });
+        u32::try_from(self.heaps.len() - 1).expect("few heaps")
+    }
+
+    /// Our type of index `index`.
+    pub fn get(&self, index: u32) -> Option<&MemoryType> {
+        self.types.get(index as usize)
+    }
+
+    /// Whether there is an emulated type, without which Lockstep has nothing to give.
+    pub fn has_emulated(&self) -> bool {
+        self.types.iter().any(|t| t.kind == Kind::Emulated)
+    }
+
+    /// Sum of the heaps that hold guest memory, in bytes.
+    pub fn guest_bytes(&self) -> u64 {
+        let guest = |index| self.types.iter().any(|t| t.heap == index && t.kind == Kind::Emulated);
+        let heaps = self.heaps.iter().zip(0..).filter(|(_, index)| guest(*index));
+        heaps.map(|(heap, _)| heap.size).fold(0, u64::saturating_add)
+    }
+
+    /// Translates the host's `memoryTypeBits`.
+    pub fn bits_from_host(&self, host_bits: u32) -> u32 {
+        let offered = self.types.iter().zip(0u32..).filter(|(t, _)| host_bits >> t.host & 1 != 0);
+        offered.fold(0, |bits, (_, index)| bits | 1 << index)
+    }
+
+    /// The table as the application sees it.
+    pub fn properties(&self) -> vk::PhysicalDeviceMemoryProperties {
+        let mut properties = vk::PhysicalDeviceMemoryProperties {
+            memory_type_count: u32::try_from(self.types.len()).expect("at most 32 types"),
+            memory_heap_count: u32::try_from(self.heaps.len()).expect("at most 16 heaps"),
+            ..Default::default()
+        };
+        for (ours, out) in self.types.iter().zip(&mut properties.memory_types) {
+            *out = vk::MemoryType { property_flags: ours.flags, heap_index: ours.heap };
+        }
+        for (ours, out) in self.heaps.iter().zip(&mut properties.memory_heaps) {
+            *out = vk::MemoryHeap { size: ours.size, flags: ours.flags };
+        }
+        properties
+    }
+
+    /// Translates a budget the host filled in, heap by heap. A heap beside the host's shares its use.
+    pub fn translate_budget(&self, budget: &mut vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>) {
+        let host = *budget;
+        budget.heap_budget = [0; vk::MAX_MEMORY_HEAPS];
+        budget.heap_usage = [0; vk::MAX_MEMORY_HEAPS];
+        for (index, heap) in self.heaps.iter().enumerate() {
+            budget.heap_budget[index] = host.heap_budget[heap.host as usize].min(heap.size);
+            budget.heap_usage[index] = host.heap_usage[heap.host as usize];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(types: &[(Flags, u32)], heaps: &[vk::MemoryHeapFlags]) -> vk::PhysicalDeviceMemoryProperties {
+        let mut properties = vk::PhysicalDeviceMemoryProperties {
+            memory_type_count: u32::try_from(types.len()).unwrap(),
+            memory_heap_count: u32::try_from(heaps.len()).unwrap(),
+            ..Default::default()
+        };
+        for (out, (flags, heap)) in properties.memory_types.iter_mut().zip(types) {
+            *out = vk::MemoryType { property_flags: *flags, heap_index: *heap };
+        }
+        for (out, flags) in properties.memory_heaps.iter_mut().zip(heaps) {
+            *out = vk::MemoryHeap { size: 1 << 30, flags: *flags };
+        }
+        properties
+    }
+
+    fn lavapipe() -> vk::PhysicalDeviceMemoryProperties {
+        let all = Flags::DEVICE_LOCAL | Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED;
+        host(&[(all, 0)], &[vk::MemoryHeapFlags::DEVICE_LOCAL])
+    }
+
+    fn discrete() -> vk::PhysicalDeviceMemoryProperties {
+        let coherent = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
+        host(
+            &[
+                (Flags::empty(), 1),
+                (Flags::DEVICE_LOCAL, 0),
+                (coherent, 1),
+                (coherent | Flags::HOST_CACHED, 1),
+                (coherent | Flags::DEVICE_LOCAL, 0),
+                (coherent | Flags::DEVICE_LOCAL | Flags::DEVICE_COHERENT_AMD, 0),
+            ],
+            &[vk::MemoryHeapFlags::DEVICE_LOCAL, vk::MemoryHeapFlags::empty()],
+        )
+    }
+
+    #[test]
+    fn one_type_of_everything_becomes_one_of_each_kind() {
+        let table = MemoryTypes::paravirtual(&lavapipe(), true);
+        let kinds: Vec<_> = table.types.iter().map(|t| t.kind).collect();
+        assert_eq!(kinds, [Kind::DeviceOnly, Kind::Explicit, Kind::Emulated, Kind::Native]);
+        assert_eq!(table.bits_from_host(1), 0b1111);
+        assert_eq!(table.bits_from_host(0), 0);
+        let heaps = table.properties();
+        assert_eq!(heaps.memory_heap_count, 2);
+        assert_eq!(heaps.memory_heaps[1].size, 1 << 29);
+    }
+
+    #[test]
+    fn on_a_discrete_gpu_the_cached_host_type_comes_first() {
+        let table = MemoryTypes::paravirtual(&discrete(), false);
+        let emulated: Vec<_> =
+            table.types.iter().filter(|t| t.kind == Kind::Emulated).map(|t| t.host).collect();
+        assert_eq!(emulated, [3, 2, 4]);
+        let device_only: Vec<_> =
+            table.types.iter().filter(|t| t.kind == Kind::DeviceOnly).map(|t| t.host).collect();
+        assert_eq!(device_only, [0, 1]);
+        // A resource for host type 4 alone gets the types over it.
+        let bits = table.bits_from_host(1 << 4);
+        assert!((0..32).filter(|i| bits >> i & 1 != 0).all(|i| table.get(i).unwrap().host == 4));
+        assert_eq!(bits.count_ones(), 2);
+    }
+
+    #[test]
+    fn the_rules_of_the_specification_hold() {
+        for host in [lavapipe(), discrete()] {
+            for native in [false, true] {
+                let table = MemoryTypes::paravirtual(&host, native);
+                let properties = table.properties();
+                let types = properties.memory_types_as_slice();
+                for (index, memory_type) in types.iter().enumerate() {
+                    let flags = memory_type.property_flags;
+                    let heap = properties.memory_heaps[memory_type.heap_index as usize];
+                    assert_eq!(
+                        flags.contains(Flags::DEVICE_LOCAL),
+                        heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL)
+                    );
+                    for later in &types[index + 1..] {
+                        let other = later.property_flags;
+                        assert!(
+                            !(flags.contains(other) && flags != other),
+                            "{flags:?} stands before {other:?}"
+                        );
+                    }
+                }
+                let has = |flags| types.iter().any(|t| t.property_flags.contains(flags));
+                assert!(has(Flags::HOST_VISIBLE | Flags::HOST_COHERENT));
+                assert!(has(Flags::DEVICE_LOCAL));
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Buffers and images: what the device may do with them, and where they are bound.
+
+#![allow(unsafe_code, reason = "reads create infos")]
+
+use std::sync::{Mutex, PoisonError};
+
+use ash::vk;
+use kmd_sim::uapi::{Access, BoId, ResourceId};
+
+use crate::chain;
+
+type BufferUsage = vk::BufferUsageFlags;
+type ImageUsage = vk::ImageUsageFlags;
+
+/// Uses of a buffer in which no command writes it. Any other use may.
+const READ_ONLY_BUFFER: BufferUsage = BufferUsage::from_raw(
+    BufferUsage::TRANSFER_SRC.as_raw()
+        | BufferUsage::UNIFORM_BUFFER.as_raw()
+        | BufferUsage::UNIFORM_TEXEL_BUFFER.as_raw()
+        | BufferUsage::INDEX_BUFFER.as_raw()
+        | BufferUsage::VERTEX_BUFFER.as_raw()
+        | BufferUsage::INDIRECT_BUFFER.as_raw()
+        | BufferUsage::CONDITIONAL_RENDERING_EXT.as_raw()
+        | BufferUsage::ACCELERATION_STRUCTURE_BUILD_INPUT_READ_ONLY_KHR.as_raw(),
+);
+
+/// Uses of a linear image in which no command writes it.
+const READ_ONLY_IMAGE: ImageUsage =
+    ImageUsage::from_raw(ImageUsage::TRANSFER_SRC.as_raw() | ImageUsage::SAMPLED.as_raw());
+
+/// State of a `VkBuffer` or `VkImage`.
+#[derive(Debug)]
+pub struct Resource {
+    /// Its name on buffer objects.
+    pub id: ResourceId,
+    /// What the device may do with it.
+    pub access: Access,
+    /// Where it was attached: object and offset.
+    bindings: Mutex<Vec<(BoId, u64)>>,
+}
+
+impl Resource {
+    /// An unbound resource.
+    pub fn new(id: ResourceId, access: Access) -> Self {
+        Self { id, access, bindings: Mutex::default() }
+    }
+
+    /// Remembers a binding; `false` when it was known.
+    pub fn bound(&self, bo: BoId, offset: u64) -> bool {
+        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !bindings.contains(&(bo, offset));
+        if new {
+            bindings.push((bo, offset));
+        }
+        new
+    }
+
+    /// All bindings, which are forgotten.
+    pub fn take_bindings(&self) -> Vec<(BoId, u64)> {
+        std::mem::take(&mut self.bindings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What the device may do with a buffer.
+///
+/// # Safety
+/// The chain of `info` is valid.
+pub unsafe fn buffer_access(info: &vk::BufferCreateInfo<'_>) -> Access {
+    // SAFETY: the caller's.
+    let usage2 = unsafe { chain::find::<vk::BufferUsageFlags2CreateInfoKHR<'_>>(info.p_next) };
+    // The low bits of both mean the same; a use that only the new ones can name may write.
+    let usage = usage2.map_or(u64::from(info.usage.as_raw()), |usage2| usage2.usage.as_raw());
+    let reads = usage & !u64::from(READ_ONLY_BUFFER.as_raw()) == 0;
+    // Sparse memory may be bound elsewhere, too.
+    if reads && info.flags.is_empty() { Access::ReadOnly } else { Access::Dirtying }
+}
+
+/// What the device may do with an image. The bytes of an optimal image are opaque: a layout transition may
+/// write any of them.
+pub fn image_access(info: &vk::ImageCreateInfo<'_>) -> Access {
+    let reads = READ_ONLY_IMAGE.contains(info.usage) && info.tiling == vk::ImageTiling::LINEAR;
+    if reads && info.flags.is_empty() { Access::ReadOnly } else { Access::Dirtying }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_buffer_that_no_command_can_write_is_read_only() {
+        let access = |usage| {
+            // SAFETY: no chain.
+            unsafe { buffer_access(&vk::BufferCreateInfo::default().usage(usage)) }
+        };
+        assert_eq!(access(BufferUsage::VERTEX_BUFFER | BufferUsage::TRANSFER_SRC), Access::ReadOnly);
+        for usage in [
+            BufferUsage::TRANSFER_DST,
+            BufferUsage::STORAGE_BUFFER,
+            BufferUsage::STORAGE_TEXEL_BUFFER,
+            BufferUsage::SHADER_DEVICE_ADDRESS,
+            BufferUsage::TRANSFORM_FEEDBACK_BUFFER_EXT,
+        ] {
+            assert_eq!(access(usage | BufferUsage::VERTEX_BUFFER), Access::Dirtying);
+        }
+    }
+
+    #[test]
+    fn the_wider_usage_flags_override() {
+        let mut wide =
+            vk::BufferUsageFlags2CreateInfoKHR::default().usage(vk::BufferUsageFlags2KHR::STORAGE_BUFFER);
+        let info = vk::BufferCreateInfo::default().usage(BufferUsage::VERTEX_BUFFER).push_next(&mut wide);
+        // SAFETY: a valid chain of one.
+        assert_eq!(unsafe { buffer_access(&info) }, Access::Dirtying);
+    }
+}

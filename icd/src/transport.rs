@@ -1,0 +1,79 @@
+//! The `mapped` transport: host memory is mapped through the host driver and written by the CPU.
+//!
+//! Only host types that are coherent stand behind emulated memory, so that nothing else is needed for the
+//! device to see what was stored before a submission, and the CPU what was written before completion.
+
+#![allow(unsafe_code, reason = "calls the host driver")]
+
+use std::ffi::c_void;
+use std::fmt;
+use std::ptr::NonNull;
+
+use ash::vk;
+use kmd_sim::uapi::{Error, HostDevice, Result, SharedMem};
+
+/// The host driver as the simulated kernel driver's device.
+pub struct MappedHost {
+    device: vk::Device,
+    map_memory: vk::PFN_vkMapMemory,
+    get_semaphore_counter_value: vk::PFN_vkGetSemaphoreCounterValue,
+}
+
+impl MappedHost {
+    /// The transport of one device.
+    pub fn new(
+        device: vk::Device,
+        map_memory: vk::PFN_vkMapMemory,
+        get_semaphore_counter_value: vk::PFN_vkGetSemaphoreCounterValue,
+    ) -> Self {
+        Self { device, map_memory, get_semaphore_counter_value }
+    }
+}
+
+impl fmt::Debug for MappedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedHost").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl HostDevice for MappedHost {
+    type Memory = vk::DeviceMemory;
+    type Timeline = vk::Semaphore;
+
+    fn map(&self, memory: vk::DeviceMemory, size: u64) -> Result<SharedMem> {
+        let mut pointer: *mut c_void = std::ptr::null_mut();
+        let flags = vk::MemoryMapFlags::empty();
+        // SAFETY: the memory is alive and of a visible type, and mapped by nobody but us.
+        let result =
+            unsafe { (self.map_memory)(self.device, memory, 0, vk::WHOLE_SIZE, flags, &raw mut pointer) };
+        if result != vk::Result::SUCCESS {
+            return Err(Error::HostMap);
+        }
+        let base = NonNull::new(pointer.cast::<u8>()).ok_or(Error::HostMap)?;
+        let len = usize::try_from(size).map_err(|_| Error::HostMap)?;
+        // SAFETY: 1. mapped until the memory is freed, which ends its buffer object first; 2. the pointer
+        // is used through this value alone. Hosts align maps to 64 bytes at least.
+        Ok(unsafe { SharedMem::new(base, len) })
+    }
+
+    fn seqno(&self, timeline: vk::Semaphore) -> Result<u64> {
+        let mut value = 0;
+        // SAFETY: the semaphore is one of ours and lives as long as the device.
+        let result = unsafe { (self.get_semaphore_counter_value)(self.device, timeline, &raw mut value) };
+        if result == vk::Result::SUCCESS { Ok(value) } else { Err(Error::DeviceLost) }
+    }
+}
+
+/// What an error of the kernel driver is in Vulkan.
+pub fn vk_result(error: Error) -> vk::Result {
+    match error {
+        Error::NoMemory => vk::Result::ERROR_OUT_OF_HOST_MEMORY,
+        Error::Invalid => vk::Result::ERROR_UNKNOWN,
+        Error::HostMap => vk::Result::ERROR_MEMORY_MAP_FAILED,
+        Error::DeviceLost => vk::Result::ERROR_DEVICE_LOST,
+        Error::Tracker { .. } => {
+            log::error!("writes cannot be tracked: {error}");
+            vk::Result::ERROR_OUT_OF_HOST_MEMORY
+        }
+    }
+}
