@@ -141,7 +141,8 @@ impl Instance {
             let functions = ext::debug_utils::Instance::new(entry, &raw);
             let info = messages.create_info();
             // SAFETY: The callback's user data, `messages`, lives as long as the process.
-            let messenger = unsafe { functions.create_debug_utils_messenger(&info, None) }.expect("a messenger");
+            let messenger =
+                unsafe { functions.create_debug_utils_messenger(&info, None) }.expect("a messenger");
             (functions, messenger)
         });
         Ok(Self { raw, messages, messenger })
@@ -211,12 +212,14 @@ impl Shared {
         // SAFETY: `physical` is of this instance.
         let families = unsafe { raw.get_physical_device_queue_family_properties(physical) };
         let all = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE;
-        let family = families.iter().position(|f| f.queue_flags.contains(all)).expect("a family for all work");
+        let family =
+            families.iter().position(|f| f.queue_flags.contains(all)).expect("a family for all work");
         let priorities = [1.0, 1.0];
         let count = families[family].queue_count.min(2);
         let priorities = if count == 2 { &priorities[..] } else { &priorities[..1] };
         let family = u32::try_from(family).expect("few families");
-        let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(priorities)];
+        let queues =
+            [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(priorities)];
 
         let on = options.timeline == TimelineUse::Enabled;
         let core12 = options.api >= vk::API_VERSION_1_2;
@@ -230,7 +233,9 @@ impl Shared {
             vk::PhysicalDeviceSynchronization2Features::default().synchronization2(options.synchronization2);
         let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues);
         match options.timeline {
-            TimelineUse::Unmentioned if options.device_address => panic!("device addresses mention timelines"),
+            TimelineUse::Unmentioned if options.device_address => {
+                panic!("device addresses mention timelines")
+            }
             TimelineUse::Unmentioned => {}
             TimelineUse::OffInOwnFeatures => info = info.push_next(&mut timeline),
             TimelineUse::Enabled | TimelineUse::OffInVulkan12Features if core12 => {

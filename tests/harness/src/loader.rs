@@ -10,13 +10,16 @@ use std::sync::OnceLock;
 /// Names the manifest of the driver to test instead of the Lockstep just built.
 pub const TEST_ICD: &str = "LOCKSTEP_TEST_ICD";
 
+/// Set in a child whose parent has set `VK_ICD_FILENAMES` to the drivers it wants the child to see.
+pub const KEEP_DRIVERS: &str = "LOCKSTEP_TEST_KEEP_DRIVERS";
+
 /// The host driver's manifest when `LOCKSTEP_HOST_ICD` says nothing.
 pub const DEFAULT_HOST_ICD: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
 
 /// Seconds after which a process that uses the harness is taken for hung and killed by SIGALRM.
 ///
 /// An alarm needs neither a thread nor a handler, so it shows in none of the things the tests look at.
-pub const HANG_LIMIT: u32 = 900;
+pub const HANG_LIMIT: u32 = 300;
 
 const LIBRARY: &str = "libvulkan_lockstep.so";
 
@@ -38,8 +41,7 @@ pub fn entry() -> &'static ash::Entry {
 
 fn load() -> Vulkan {
     choose_driver();
-    // SAFETY: `alarm` takes a number and touches no memory of ours.
-    unsafe { libc::alarm(HANG_LIMIT) };
+    restart_hang_limit();
     // SAFETY: The initialisers of the Vulkan loader may run on any thread.
     let library = unsafe { libloading::Library::new("libvulkan.so.1") }.expect("the Vulkan loader");
     // SAFETY: The loader exports this name with exactly this type.
@@ -50,10 +52,15 @@ fn load() -> Vulkan {
     Vulkan { entry, _library: library }
 }
 
+/// Gives the process its whole [`HANG_LIMIT`] again, for long tests that have just made progress.
+pub fn restart_hang_limit() {
+    // SAFETY: `alarm` takes a number and touches no memory of ours.
+    unsafe { libc::alarm(HANG_LIMIT) };
+}
+
 fn choose_driver() {
     set_default("LOCKSTEP_HOST_ICD", DEFAULT_HOST_ICD);
-    if std::env::var_os("LOCKSTEP_TEST_KEEP_DRIVERS").is_some() {
-        // A child whose parent has set VK_ICD_FILENAMES to what it wants to see.
+    if std::env::var_os(KEEP_DRIVERS).is_some() {
         return;
     }
     let manifest = manifest_under_test();
@@ -77,7 +84,8 @@ fn built_library() -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
     // Test executables lie in target/<profile>/deps, where cargo puts the library too; examples and applications lie
     // one directory up or down.
-    let found = executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
+    let found =
+        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
     found
         .into_iter()
         .find(|path| path.exists())
@@ -104,7 +112,9 @@ fn write_manifest(library: &Path) -> PathBuf {
 pub fn lockstep_under_test() -> bool {
     match std::env::var_os(TEST_ICD) {
         None => true,
-        Some(manifest) => std::fs::read_to_string(manifest).is_ok_and(|text| text.contains("vulkan_lockstep")),
+        Some(manifest) => {
+            std::fs::read_to_string(manifest).is_ok_and(|text| text.contains("vulkan_lockstep"))
+        }
     }
 }
 

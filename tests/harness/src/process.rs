@@ -81,20 +81,42 @@ pub fn value_of(output: &Output, name: &str) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let prefix = format!("{name}=");
     // The line may begin with libtest's own words: with --nocapture it prints "test x ... " without a line's end.
-    let found = text.lines().find_map(|line| line.split_once(&prefix).map(|(_, value)| value.trim().to_owned()));
-    found.unwrap_or_else(|| panic!("no {name} in {text:?}; stderr: {}", String::from_utf8_lossy(&output.stderr)))
+    let found =
+        text.lines().find_map(|line| line.split_once(&prefix).map(|(_, value)| value.trim().to_owned()));
+    found.unwrap_or_else(|| {
+        panic!("no {name} in {text:?}; stderr: {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// A child that [`fork`] made.
+#[derive(Debug)]
+pub struct Forked {
+    id: libc::pid_t,
+}
+
+impl Forked {
+    /// Waits for the end and returns the exit code, or 256 plus the signal that killed the child.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such child.
+    pub fn wait(self) -> i32 {
+        let mut status = 0;
+        // SAFETY: `status` has room.
+        let waited = unsafe { libc::waitpid(self.id, &raw mut status, 0) };
+        assert_eq!(waited, self.id, "waitpid: {}", std::io::Error::last_os_error());
+        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 256 + libc::WTERMSIG(status) }
+    }
 }
 
 /// Forks, runs `child` there and ends the child by `_exit` with what it returns.
-///
-/// Returns the child's exit code, or 256 plus the signal that killed it.
 ///
 /// The child has one thread and maybe locks of others: it must not allocate, print or panic.
 ///
 /// # Panics
 ///
 /// If the process cannot be forked.
-pub fn fork(child: impl FnOnce() -> u8) -> i32 {
+pub fn fork(child: impl FnOnce() -> u8) -> Forked {
     // SAFETY: The child only runs `child`, which by contract calls nothing that needs another thread.
     let id = unsafe { libc::fork() };
     assert!(id >= 0, "fork: {}", std::io::Error::last_os_error());
@@ -103,9 +125,5 @@ pub fn fork(child: impl FnOnce() -> u8) -> i32 {
         // SAFETY: Ends the process without running anything of it.
         unsafe { libc::_exit(i32::from(code)) };
     }
-    let mut status = 0;
-    // SAFETY: `status` has room.
-    let waited = unsafe { libc::waitpid(id, &raw mut status, 0) };
-    assert_eq!(waited, id, "waitpid: {}", std::io::Error::last_os_error());
-    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 256 + libc::WTERMSIG(status) }
+    Forked { id }
 }

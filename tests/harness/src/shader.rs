@@ -12,7 +12,8 @@ use spirv_tools::val::Validator;
 ///
 /// If the source is wrong, or the tools are not installed.
 pub fn compile_wgsl(source: &str) -> Vec<u32> {
-    let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
+    let module =
+        naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
     let capabilities = naga::valid::Capabilities::empty();
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).expect("a valid WGSL module");
@@ -131,7 +132,8 @@ impl Compute {
     pub fn bind_raw(&self, ranges: &[vk::DescriptorBufferInfo]) -> Bindings {
         let device = self.gpu.raw();
         let count = u32::try_from(ranges.len()).expect("few buffers");
-        let sizes = [vk::DescriptorPoolSize { ty: vk::DescriptorType::STORAGE_BUFFER, descriptor_count: count }];
+        let sizes =
+            [vk::DescriptorPoolSize { ty: vk::DescriptorType::STORAGE_BUFFER, descriptor_count: count }];
         let info = vk::DescriptorPoolCreateInfo::default().max_sets(1).pool_sizes(&sizes);
         // SAFETY: `info` is whole.
         let pool = unsafe { device.create_descriptor_pool(&info, None) }.expect("a descriptor pool");

@@ -145,8 +145,9 @@ impl Timeline {
     ///
     /// If Vulkan refuses.
     pub fn new(gpu: &Gpu) -> Self {
-        let mut kind =
-            vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE).initial_value(0);
+        let mut kind = vk::SemaphoreTypeCreateInfo::default()
+            .semaphore_type(vk::SemaphoreType::TIMELINE)
+            .initial_value(0);
         Self { semaphore: Semaphore::with(gpu, &vk::SemaphoreCreateInfo::default().push_next(&mut kind)) }
     }
 
@@ -330,8 +331,7 @@ impl Queries {
         let mut results = [[0_u64; 2]];
         let flags = vk::QueryResultFlags::TYPE_64 | vk::QueryResultFlags::WITH_AVAILABILITY;
         // SAFETY: The pool is alive and `results` has room for result and availability.
-        let answer =
-            unsafe { self.gpu.raw().get_query_pool_results(self.raw, query, &mut results, flags) };
+        let answer = unsafe { self.gpu.raw().get_query_pool_results(self.raw, query, &mut results, flags) };
         match answer {
             Ok(()) => (results[0][1] != 0).then_some(results[0][0]),
             Err(vk::Result::NOT_READY) => None,

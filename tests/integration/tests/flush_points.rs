@@ -2,8 +2,8 @@
 
 use ash::vk;
 use lockstep_harness::{
-    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Semaphore, Timeline, TimelineUse,
-    pattern, skip,
+    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Semaphore, Timeline,
+    TimelineUse, pattern, skip,
 };
 
 /// A size of several pages that is a multiple of neither 8 nor a page.
@@ -293,7 +293,8 @@ fn map_memory2_maps_like_map_memory() {
     let info = vk::MemoryMapInfoKHR::default().memory(raw).offset(5).size(SIZE as u64 - 5);
     let mut start = std::ptr::null_mut();
     // SAFETY: The memory is mappable, unmapped and has this range.
-    let result = unsafe { (functions.fp().map_memory2_khr)(functions.device(), &raw const info, &raw mut start) };
+    let result =
+        unsafe { (functions.fp().map_memory2_khr)(functions.device(), &raw const info, &raw mut start) };
     result.result().expect("vkMapMemory2KHR");
     MappedBytes::new(start, SIZE - 5).write(0, &pattern(13, SIZE - 5));
     let info = vk::MemoryUnmapInfoKHR::default().memory(raw);

@@ -4,7 +4,7 @@
 //! 64, and the device's answer is the histogram, a checksum for every 256 vertices (4 KiB, so that a stale
 //! page is known by its checksum), and a copy of the uniforms.
 
-use crate::maths::Vec3;
+use crate::maths::{Vec3, dot};
 use crate::pond::{COLUMNS, ROWS};
 use crate::world::{BALLS, LIGHTS, World};
 
@@ -63,18 +63,23 @@ impl FrameData {
             let [nx, nz] = slopes.map(|slope| unit_to_12_bits(0.5 - 0.5 * slope / length));
             self.vertices.push([x.to_bits(), y.to_bits(), z.to_bits(), pack(level(y), nx, nz)]);
         });
-        let mut sphere = |[x, y, z]: Vec3, packed| {
-            self.vertices.push([x.to_bits(), y.to_bits(), z.to_bits(), packed]);
-        };
-        for ball in &world.balls {
-            sphere(ball.position, pack(ball.level, unit_to_12_bits(ball.radius), 0));
-        }
-        for (index, light) in (1u32..).zip(world.lights()) {
-            sphere(light, pack(0, unit_to_12_bits(0.05), index));
-        }
+        self.push_spheres(world, aspect);
         self.push_bars(histogram);
         self.fill_uniforms(world, number, aspect);
         self.expect();
+    }
+
+    /// Balls and lights, the farthest first, since they are blended.
+    fn push_spheres(&mut self, world: &World, aspect: f32) {
+        let balls =
+            world.balls.iter().map(|ball| (ball.position, pack(ball.level, unit_to_12_bits(ball.radius), 0)));
+        let light_radius = unit_to_12_bits(0.06);
+        let lights = (1u32..).zip(world.lights()).map(|(index, light)| (light, pack(0, light_radius, index)));
+        let mut spheres: Vec<(Vec3, u32)> = balls.chain(lights).collect();
+        let [_, _, back] = world.camera(aspect).axes();
+        spheres.sort_by(|(a, _), (b, _)| dot(*a, back).total_cmp(&dot(*b, back)));
+        let words = |([x, y, z], packed): (Vec3, u32)| [x.to_bits(), y.to_bits(), z.to_bits(), packed];
+        self.vertices.extend(spheres.into_iter().map(words));
     }
 
     /// The bars of the chart, left, width and height each, behind them a dark panel.
@@ -83,8 +88,8 @@ impl FrameData {
         let mut bar = |x: f32, width: f32, height: f32, packed| {
             self.vertices.push([x.to_bits(), width.to_bits(), height.to_bits(), packed]);
         };
-        bar(left - 0.02, width + 0.04, height * 0.5, pack(0, unit_to_12_bits(0.5), 1));
-        let highest = histogram.iter().copied().max().unwrap_or(0).max(POND_VERTICES as u32 / 12) as f32;
+        bar(left - 0.02, width + 0.04, height + 0.02, pack(0, unit_to_12_bits(0.4), 1));
+        let highest = histogram.iter().copied().max().unwrap_or(0).max(count(POND_VERTICES / 12)) as f32;
         let pitch = width / BINS as f32;
         for (bin, &count) in (0u8..).zip(histogram) {
             let tall = (height * count as f32 / highest).max(0.006);
@@ -109,8 +114,8 @@ impl FrameData {
             self.uniforms[10 + index] = floats(colour, 1.0);
         }
         // The rest has no meaning to the picture, but changes from frame to frame and is checked.
-        for (index, row) in (0u32..).zip(&mut self.uniforms[13..]) {
-            *row = std::array::from_fn(|column| hash(number, index * 4 + column as u32));
+        for (place, word) in (0u32..).zip(self.uniforms[13..].as_flattened_mut()) {
+            *word = hash(number, place);
         }
     }
 
@@ -134,6 +139,11 @@ impl FrameData {
     }
 }
 
+/// A count as Vulkan and shaders want it.
+pub(crate) fn count(number: usize) -> u32 {
+    u32::try_from(number).expect("all counts of the scene are small")
+}
+
 /// Mixes a word with its place, so that neither a wrong word nor a misplaced one leaves a sum unchanged.
 fn hash(word: u32, place: u32) -> u32 {
     let mixed = (word ^ place.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
@@ -143,7 +153,7 @@ fn hash(word: u32, place: u32) -> u32 {
 /// The colour level of a height: the ramp's middle at still water.
 fn level(height: f32) -> u8 {
     #[expect(clippy::cast_possible_truncation, reason = "clamped; `as` saturates")]
-    let level = (120.0 + 780.0 * height).clamp(0.0, 255.0) as u8;
+    let level = (120.0 + 1050.0 * height).clamp(0.0, 255.0) as u8;
     level
 }
 

@@ -57,7 +57,8 @@ impl Gpu {
             .queue_family_index(choice.family)
             .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER);
         // SAFETY: The family is one of the device's.
-        let commands = unsafe { device.create_command_pool(&pool, None) }.context("creating a command pool")?;
+        let commands =
+            unsafe { device.create_command_pool(&pool, None) }.context("creating a command pool")?;
         Ok(Rc::new(Self { device, queue, choice, vulkan, commands }))
     }
 
@@ -91,9 +92,8 @@ impl Gpu {
     /// A memory type for what only the device uses: out of the CPU's sight if there is such a type.
     pub(crate) fn device_only(&self, allowed: u32) -> Result<u32> {
         let types = self.choice.memory.memory_types_as_slice();
-        let visible = |index: u32| {
-            types[index as usize].property_flags.contains(vk::MemoryPropertyFlags::HOST_VISIBLE)
-        };
+        let visible =
+            |index: u32| types[index as usize].property_flags.contains(vk::MemoryPropertyFlags::HOST_VISIBLE);
         let allowed = (0u32..).take(types.len()).filter(|index| allowed >> index & 1 == 1);
         allowed.min_by_key(|&index| visible(index)).context("no memory type fits")
     }
@@ -114,7 +114,8 @@ impl Gpu {
 
     /// A command buffer that lives as long as the device.
     pub(crate) fn command_buffer(&self) -> Result<vk::CommandBuffer> {
-        let info = vk::CommandBufferAllocateInfo::default().command_pool(self.commands).command_buffer_count(1);
+        let info =
+            vk::CommandBufferAllocateInfo::default().command_pool(self.commands).command_buffer_count(1);
         // SAFETY: The pool is the device's, and only this thread uses it.
         let buffers =
             unsafe { self.device.allocate_command_buffers(&info) }.context("allocating a command buffer")?;
@@ -122,7 +123,12 @@ impl Gpu {
     }
 
     /// Submits recorded commands and waits until the device has done them.
-    pub(crate) fn run(&self, commands: vk::CommandBuffer, fence: vk::Fence, screen: Option<ScreenSync>) -> Result<()> {
+    pub(crate) fn run(
+        &self,
+        commands: vk::CommandBuffer,
+        fence: vk::Fence,
+        screen: Option<ScreenSync>,
+    ) -> Result<()> {
         let commands = [commands];
         let (wait, signal) = match screen {
             Some(screen) => (vec![screen.acquired], vec![screen.rendered]),

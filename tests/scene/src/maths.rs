@@ -64,8 +64,7 @@ mod tests {
 
     #[test]
     fn target_lands_in_the_middle_of_the_picture() {
-        let camera =
-            Camera { eye: [3.0, 2.0, 1.0], target: [0.0, 0.5, 0.0], half_height: 0.5, aspect: 1.5 };
+        let camera = Camera { eye: [3.0, 2.0, 1.0], target: [0.0, 0.5, 0.0], half_height: 0.5, aspect: 1.5 };
         let matrix = camera.view_projection();
 
         let point = [camera.target[0], camera.target[1], camera.target[2], 1.0];

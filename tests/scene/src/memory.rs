@@ -69,7 +69,11 @@ impl MemoryKind {
 
 impl Shared {
     /// Makes a buffer for each size and usage, in one allocation, and maps it.
-    pub(crate) fn new(gpu: &Rc<Gpu>, kind: MemoryKind, wanted: &[(u64, vk::BufferUsageFlags)]) -> Result<Self> {
+    pub(crate) fn new(
+        gpu: &Rc<Gpu>,
+        kind: MemoryKind,
+        wanted: &[(u64, vk::BufferUsageFlags)],
+    ) -> Result<Self> {
         let atom = gpu.choice.limits.non_coherent_atom_size;
         let mut regions = Vec::with_capacity(wanted.len());
         let (mut end, mut allowed) = (0u64, u32::MAX);
@@ -129,6 +133,15 @@ impl Shared {
         self.read.set(self.read.get() + bytes as u64);
     }
 
+    /// Words as they lie in a region now, to look at without counting it as traffic.
+    pub(crate) fn peek(&self, region: usize, words: usize) -> Vec<u32> {
+        let (from, bytes) = self.place(region, words);
+        let mut copy = vec![0u32; words];
+        // SAFETY: As in `write`, the other way round.
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(copy.as_mut_slice()).cast(), bytes) };
+        copy
+    }
+
     /// To be called between writing regions and submitting work that reads them.
     pub(crate) fn hand_to_device(&self, regions: &[usize]) -> Result<()> {
         match self.sync {
@@ -169,7 +182,10 @@ impl Shared {
         let range = |&region: &usize| {
             let Region { offset, size, .. } = self.regions[region];
             debug_assert!(offset % atom == 0 && offset + size.next_multiple_of(atom) <= self.size);
-            vk::MappedMemoryRange::default().memory(*self.memory).offset(offset).size(size.next_multiple_of(atom))
+            vk::MappedMemoryRange::default()
+                .memory(*self.memory)
+                .offset(offset)
+                .size(size.next_multiple_of(atom))
         };
         regions.iter().map(range).collect()
     }
@@ -179,7 +195,8 @@ impl Shared {
         let Region { offset, size, .. } = self.regions[region];
         let bytes = words * size_of::<u32>();
         assert!(bytes as u64 <= size, "{bytes} bytes do not fit a region of {size}");
+        let offset = usize::try_from(offset).expect("a mapping fits the address space");
         // SAFETY: The region lies inside the mapping, by the type invariants.
-        (unsafe { self.base.add(offset as usize) }, bytes)
+        (unsafe { self.base.add(offset) }, bytes)
     }
 }

@@ -40,15 +40,16 @@ impl Pond {
         self.add_swell(time);
     }
 
-    /// Pushes the surface down around a point.
+    /// Pushes the surface down around a point, and up in a ring about it: no water is lost.
     pub(crate) fn splash(&mut self, x: f32, z: f32, strength: f32) {
         let (column, row) = cell(x, z);
         for dz in -SPLASH_RADIUS..=SPLASH_RADIUS {
             for dx in -SPLASH_RADIUS..=SPLASH_RADIUS {
                 let (c, r) = (column.checked_add_signed(dx as isize), row.checked_add_signed(dz as isize));
                 if let (Some(c @ 0..COLUMNS), Some(r @ 0..ROWS)) = (c, r) {
-                    let distance = (dx * dx + dz * dz) as f32 / (SPLASH_RADIUS * SPLASH_RADIUS) as f32;
-                    self.speed[r * COLUMNS + c] -= strength * (-3.0 * distance).exp();
+                    // The Laplacian of a bell curve, whose integral is zero.
+                    let distance = 5.0 * (dx * dx + dz * dz) as f32 / (SPLASH_RADIUS * SPLASH_RADIUS) as f32;
+                    self.speed[r * COLUMNS + c] -= strength * (1.0 - distance) * (-distance).exp();
                 }
             }
         }
@@ -94,7 +95,7 @@ impl Pond {
             pull(COLUMNS - 1, COLUMNS - 2, COLUMNS - 1);
         }
         for (ripple, speed) in self.ripple.iter_mut().zip(&self.speed) {
-            *ripple = (*ripple + speed) * 0.9995;
+            *ripple = (*ripple + speed) * 0.999;
         }
     }
 

@@ -5,15 +5,20 @@ use std::ffi::{CStr, c_char};
 use anyhow::{Context, Result, anyhow, bail};
 use ash::vk;
 
-const NO_DEVICE: &str = "no Vulkan device to run on: install a host driver (Debian: apt install \
+const NO_DEVICE: &str = "no Vulkan device to run on: if a driver says why above, start there; else install a host driver (Debian: apt install \
     mesa-vulkan-drivers) and point VK_ICD_FILENAMES at manifest/lockstep_icd.x86_64.json";
 
-/// A live instance with the loader behind it.
+/// The Vulkan loader.
+pub(crate) struct Loader {
+    entry: ash::Entry,
+    /// Keeps the loader mapped: the function pointers in `entry` point into it.
+    _library: libloading::Library,
+}
+
+/// A live instance.
 pub(crate) struct Vulkan {
     pub(crate) instance: ash::Instance,
-    pub(crate) entry: ash::Entry,
-    /// Keeps the loader mapped: the function pointers above point into it.
-    _loader: libloading::Library,
+    loader: Loader,
 }
 
 /// The device that the scene runs on, and what is known of it before it is created.
@@ -44,43 +49,50 @@ impl Choice {
     }
 }
 
-impl Vulkan {
-    /// Loads the loader and makes an instance with the extensions a window needs, if any.
-    pub(crate) fn new(extensions: &[*const c_char]) -> Result<Self> {
+impl Loader {
+    pub(crate) fn open() -> Result<Self> {
         // SAFETY: The Vulkan loader's initialisers have no preconditions.
-        let loader = unsafe { libloading::Library::new("libvulkan.so.1") }
-            .map_err(|error| anyhow!("no Vulkan loader ({error}): install it (Debian: apt install libvulkan1)"))?;
+        let library = unsafe { libloading::Library::new("libvulkan.so.1") }.map_err(|error| {
+            anyhow!("no Vulkan loader ({error}): install it (Debian: apt install libvulkan1)")
+        })?;
         // SAFETY: This is the command's type in the specification.
-        let get = unsafe { loader.get::<vk::PFN_vkGetInstanceProcAddr>("vkGetInstanceProcAddr") };
+        let get = unsafe { library.get::<vk::PFN_vkGetInstanceProcAddr>("vkGetInstanceProcAddr") };
         let get_instance_proc_addr = *get.context("libvulkan.so.1 is no Vulkan loader")?;
         // SAFETY: The pointer is the loader's, which stays loaded as long as `self`.
         let entry = unsafe { ash::Entry::from_static_fn(ash::StaticFn { get_instance_proc_addr }) };
+        Ok(Self { entry, _library: library })
+    }
+
+    /// Whether loader and drivers have all these instance extensions.
+    pub(crate) fn has_extensions(&self, names: &[&CStr]) -> bool {
+        // SAFETY: No layer is named.
+        let offered = unsafe { self.entry.enumerate_instance_extension_properties(None) }.unwrap_or_default();
+        names.iter().all(|name| offered.iter().any(|e| e.extension_name_as_c_str() == Ok(name)))
+    }
+}
+
+impl Vulkan {
+    /// Makes an instance with the extensions that a window needs, if any.
+    pub(crate) fn new(loader: Loader, extensions: &[&CStr]) -> Result<Self> {
         let application = vk::ApplicationInfo::default()
             .application_name(c"lockstep-scene")
             .application_version(1)
             .api_version(vk::API_VERSION_1_2);
-        let info =
-            vk::InstanceCreateInfo::default().application_info(&application).enabled_extension_names(extensions);
-        // SAFETY: `info` and what it points to are alive; the caller's names are static strings.
-        let instance = match unsafe { entry.create_instance(&info, None) } {
-            Ok(instance) => instance,
+        let extensions: Vec<*const c_char> = extensions.iter().map(|name| name.as_ptr()).collect();
+        let info = vk::InstanceCreateInfo::default()
+            .application_info(&application)
+            .enabled_extension_names(&extensions);
+        // SAFETY: `info` and what it points to are alive.
+        match unsafe { loader.entry.create_instance(&info, None) } {
+            Ok(instance) => Ok(Self { instance, loader }),
             Err(vk::Result::ERROR_INCOMPATIBLE_DRIVER) => bail!(NO_DEVICE),
-            Err(error) => {
-                return Err(anyhow!(error).context("vkCreateInstance failed: see the driver's message above"));
-            }
-        };
-        Ok(Self { instance, entry, _loader: loader })
+            Err(error) => Err(anyhow!("vkCreateInstance failed ({error}): see the driver's message above")),
+        }
     }
 
-    /// Whether the loader and its drivers have all these instance extensions.
-    pub(crate) fn has_extensions(extensions: &[*const c_char]) -> Result<bool> {
-        let vulkan = Self::new(&[])?;
-        // SAFETY: No layer is named.
-        let offered = unsafe { vulkan.entry.enumerate_instance_extension_properties(None) }
-            .context("listing instance extensions")?;
-        let has = |name: &CStr| offered.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
-        // SAFETY: The names are static strings.
-        Ok(extensions.iter().all(|&name| has(unsafe { CStr::from_ptr(name) })))
+    /// The loader's own commands.
+    pub(crate) fn entry(&self) -> &ash::Entry {
+        &self.loader.entry
     }
 
     /// Chooses Lockstep's device if there is one, else a GPU, else what there is.
@@ -109,14 +121,15 @@ impl Vulkan {
         // SAFETY: As above.
         let memory = unsafe { instance.get_physical_device_memory_properties(physical) };
         // SAFETY: As above.
-        let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }.unwrap_or_default();
-        let can_present = extensions.iter().any(|e| e.extension_name_as_c_str() == Ok(ash::khr::swapchain::NAME));
+        let extensions =
+            unsafe { instance.enumerate_device_extension_properties(physical) }.unwrap_or_default();
+        let can_present =
+            extensions.iter().any(|e| e.extension_name_as_c_str() == Ok(ash::khr::swapchain::NAME));
         let name = text(properties.device_name_as_c_str().ok());
         let driver = (properties.api_version >= vk::API_VERSION_1_2).then(|| self.driver(physical));
         let limits = properties.limits;
         let api_version = properties.api_version;
-        let choice =
-            Choice { physical, family, name, driver, api_version, limits, memory, can_present };
+        let choice = Choice { physical, family, name, driver, api_version, limits, memory, can_present };
         let rank = match properties.device_type {
             _ if choice.is_lockstep() => 9,
             vk::PhysicalDeviceType::DISCRETE_GPU => 3,

@@ -63,7 +63,7 @@ impl World {
     pub(crate) fn camera(&self, aspect: f32) -> Camera {
         let angle = 0.55 * (0.21 * self.time()).sin();
         let eye = [3.1 * angle.sin(), 1.75 + 0.2 * (0.17 * self.time()).sin(), 3.1 * angle.cos()];
-        Camera { eye, target: [0.0, -0.16, 0.12], half_height: 0.46, aspect }
+        Camera { eye, target: [0.0, -0.12, 0.2], half_height: 0.43, aspect }
     }
 
     /// Where the lights are.
@@ -102,7 +102,7 @@ impl Ball {
         }
         let surface = pond.height_at(self.position[0], self.position[2]) + self.radius;
         if self.position[1] < surface && self.speed[1] < 0.0 {
-            pond.splash(self.position[0], self.position[2], 0.32 * self.radius * -self.speed[1]);
+            pond.splash(self.position[0], self.position[2], 0.5 * self.radius * -self.speed[1]);
             self.position[1] = surface;
             self.speed = [random.between(-0.3, 0.3), random.between(0.7, 1.7), random.between(-0.3, 0.3)];
         }

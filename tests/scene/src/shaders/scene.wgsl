@@ -38,6 +38,12 @@ fn ramp(level: f32) -> vec3<f32> {
     return mix(c, vec3(1.00, 0.25, 0.35), smoothstep(0.78, 1.0, level));
 }
 
+fn power_64(x: f32) -> f32 {
+    let x4 = x * x * x * x;
+    let x16 = x4 * x4 * x4 * x4;
+    return x16 * x16 * x16 * x16;
+}
+
 struct PondPoint {
     @builtin(position) position: vec4<f32>,
     @location(0) colour: vec3<f32>,
@@ -56,7 +62,7 @@ fn pond_vertex(vertex: Vertex) -> PondPoint {
         let distance = dot(away, away);
         let to_light = away * inverseSqrt(distance);
         let strength = 0.42 / (0.12 + distance);
-        let shine = pow(max(dot(normal, normalize(to_light + to_eye)), 0.0), 70.0);
+        let shine = power_64(max(dot(normal, normalize(to_light + to_eye)), 0.0));
         let light = scene.colours[i].rgb * strength;
         colour += light * (base * max(dot(normal, to_light), 0.0) + vec3(0.55 * shine));
     }
@@ -95,7 +101,7 @@ fn sphere_vertex(vertex: Vertex, @builtin(vertex_index) index: u32) -> SpherePoi
     var out: SpherePoint;
     out.colour = vec4(ramp(level_of(vertex.packed)), 0.0);
     if light > 0u {
-        radius *= 4.0;
+        radius *= 5.0;
         out.colour = vec4(scene.colours[light - 1u].rgb, 1.0);
     }
     let offset = scene.right_aspect.xyz * corner.x + scene.up_bottom.xyz * corner.y;
@@ -113,8 +119,8 @@ fn sphere_fragment(point: SpherePoint) -> @location(0) vec4<f32> {
     if point.colour.a > 0.5 {
         // A light: a bright core in a halo, added to what is behind.
         let halo = (1.0 - squared) * (1.0 - squared);
-        let core = smoothstep(0.10, 0.05, squared);
-        return vec4(point.colour.rgb * (0.45 * halo * halo) + vec3(0.85 * core), core);
+        let core = smoothstep(0.035, 0.015, squared);
+        return vec4(point.colour.rgb * (0.7 * halo * halo * halo) + (vec3(0.7) + 0.3 * point.colour.rgb) * core, core);
     }
     let height = sqrt(1.0 - squared);
     let diffuse = 0.45 + 0.55 * max(dot(vec3(point.corner, height), vec3(0.36, 0.72, 0.6)), 0.0);

@@ -1,0 +1,45 @@
+# One command each; every one of them installs what it lacks on Debian or Ubuntu.
+#   make run        build, show the device, run the example
+#   make test       lints and all tests
+#   make install    PREFIX=/usr/local DESTDIR=
+#   make uninstall
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+
+LIBRARY  := libvulkan_lockstep.so
+MANIFEST := lockstep_icd.x86_64.json
+ICD      := $(CURDIR)/manifest/$(MANIFEST)
+
+.PHONY: run build test lint deps install uninstall clean
+
+run: deps build
+	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
+	VK_ICD_FILENAMES=$(ICD) $(CARGO) run --release --locked -p lockstep-scene -- $(ARGS)
+
+build:
+	$(CARGO) build --release --locked -p vulkan-lockstep
+
+test: deps lint
+	scripts/test
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deps:
+	@scripts/install-deps
+
+install: build
+	install -D -m 755 target/release/$(LIBRARY) $(DESTDIR)$(PREFIX)/lib/$(LIBRARY)
+	install -d $(DESTDIR)$(PREFIX)/share/vulkan/icd.d
+	sed 's|"library_path": *"[^"]*"|"library_path": "$(PREFIX)/lib/$(LIBRARY)"|' manifest/$(MANIFEST) \
+		> $(DESTDIR)$(PREFIX)/share/vulkan/icd.d/$(MANIFEST)
+	chmod 644 $(DESTDIR)$(PREFIX)/share/vulkan/icd.d/$(MANIFEST)
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/lib/$(LIBRARY) $(DESTDIR)$(PREFIX)/share/vulkan/icd.d/$(MANIFEST)
+
+clean:
+	$(CARGO) clean

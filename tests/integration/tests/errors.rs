@@ -1,0 +1,160 @@
+//! Bad options and missing hosts give one line that says what is wrong, and leave other drivers alone.
+
+use ash::vk;
+use lockstep_harness::gpu::Instance;
+use lockstep_harness::{Buffer, Gpu, PAGE, loader, lockstep_under_test, pattern, process, skip};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+#[test]
+#[ignore = "a child of the tests below"]
+fn child_creates_an_instance() {
+    let result = Instance::new(vk::API_VERSION_1_3, false).map(|instance| instance.devices().len());
+    println!("\nresult={result:?}");
+}
+
+#[test]
+#[ignore = "a child of the tests below"]
+fn child_computes() {
+    let gpu = Gpu::new();
+    let buffer = Buffer::coherent_with(&gpu, &pattern(1, 2 * PAGE + 3));
+    assert_eq!(buffer.all_as_device_sees(), pattern(1, 2 * PAGE + 3));
+    println!("\ncomputed={}", gpu.name());
+}
+
+/// Returns what Lockstep said: the lines of standard error that begin with its name.
+fn lines_of_lockstep(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter(|line| line.starts_with("lockstep: ")).map(str::to_owned).collect()
+}
+
+/// Asserts that an instance on Lockstep alone fails by one line about a variable, and lavapipe beside it works.
+fn assert_one_line_about(variable: &str, value: &str) {
+    if !lockstep_under_test() {
+        skip("the variables are Lockstep's");
+        return;
+    }
+    let alone = process::output(process::child("child_creates_an_instance").env(variable, value));
+    assert!(alone.status.success(), "{alone:?}");
+    let result = process::value_of(&alone, "result");
+    assert!(result.starts_with("Err("), "{variable}={value} gives {result}");
+    let lines = lines_of_lockstep(&alone);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(variable), "{variable} is not in {lines:?}");
+    assert!(lines[0].contains(value), "{value} is not in {lines:?}");
+
+    let both = format!("{}:{}", loader::manifest_under_test().display(), loader::DEFAULT_HOST_ICD);
+    let beside = process::output(
+        process::child("child_computes")
+            .env(variable, value)
+            .env(loader::KEEP_DRIVERS, "1")
+            .env("VK_ICD_FILENAMES", &both)
+            .env("VK_DRIVER_FILES", &both),
+    );
+    let name = process::value_of(&beside, "computed");
+    assert!(name.starts_with("llvmpipe"), "{name} computed");
+}
+
+#[test]
+fn an_unknown_profile() {
+    assert_one_line_about("LOCKSTEP_PROFILE", "paravirtuous");
+}
+
+#[test]
+fn an_unknown_tracker() {
+    assert_one_line_about("LOCKSTEP_TRACKER", "magic");
+}
+
+#[test]
+fn an_unknown_choice_of_native_type() {
+    assert_one_line_about("LOCKSTEP_NATIVE_TYPE", "2");
+}
+
+#[test]
+fn an_unknown_log_level() {
+    assert_one_line_about("LOCKSTEP_LOG", "loud");
+}
+
+#[test]
+fn an_unknown_transport() {
+    assert_one_line_about("LOCKSTEP_TRANSPORT", "pigeon");
+}
+
+#[test]
+fn an_unknown_readback() {
+    assert_one_line_about("LOCKSTEP_READBACK", "never");
+}
+
+/// Writes a manifest into a directory of its own and returns both.
+fn manifest(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("host.json");
+    std::fs::write(&path, text).expect("writing the manifest");
+    (directory, path)
+}
+
+fn assert_one_line_about_host(path: &Path) {
+    assert_one_line_about("LOCKSTEP_HOST_ICD", path.to_str().expect("a readable path"));
+}
+
+#[test]
+fn a_host_manifest_that_does_not_exist() {
+    assert_one_line_about_host(Path::new("/nonexistent/host.json"));
+}
+
+#[test]
+fn a_host_library_that_does_not_exist() {
+    assert_one_line_about_host(Path::new("/nonexistent/libvulkan_host.so"));
+}
+
+#[test]
+fn a_host_manifest_that_is_no_json() {
+    let (_directory, path) = manifest("{\"ICD\": {");
+    assert_one_line_about_host(&path);
+}
+
+#[test]
+fn a_host_manifest_that_names_no_library() {
+    let (_directory, path) = manifest("{\"file_format_version\": \"1.0.1\", \"ICD\": {}}");
+    assert_one_line_about_host(&path);
+}
+
+#[test]
+fn a_host_manifest_that_names_a_missing_library() {
+    let text =
+        r#"{"file_format_version": "1.0.1", "ICD": {"library_path": "./none.so", "api_version": "1.3.0"}}"#;
+    let (_directory, path) = manifest(text);
+    assert_one_line_about_host(&path);
+}
+
+#[test]
+fn a_host_library_that_is_no_vulkan_driver() {
+    assert_one_line_about_host(&loaded_library("libc.so.6"));
+}
+
+#[test]
+fn the_vulkan_loader_as_host() {
+    // Loads the loader, so that its path can be found; what it enumerates does not matter.
+    let _ = loader::entry();
+    assert_one_line_about_host(&loaded_library("libvulkan.so.1"));
+}
+
+#[test]
+fn a_manifest_of_the_vulkan_loader_as_host() {
+    let text = r#"{"file_format_version": "1.0.1", "ICD": {"library_path": "libvulkan.so.1", "api_version": "1.3.0"}}"#;
+    let (_directory, path) = manifest(text);
+    assert_one_line_about_host(&path);
+}
+
+#[test]
+fn lockstep_as_its_own_host() {
+    assert_one_line_about_host(&loader::manifest_under_test());
+}
+
+/// Returns the path of a library of this process.
+fn loaded_library(name: &str) -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
+    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let versioned = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(name));
+    PathBuf::from(paths.into_iter().find(versioned).unwrap_or_else(|| panic!("{name} is not loaded")))
+}
