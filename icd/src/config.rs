@@ -23,6 +23,26 @@ impl fmt::Display for BadValue {
     }
 }
 
+/// Which memory types are offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Guest memory apart from the device's.
+    #[default]
+    Paravirtual,
+    /// All memory is both.
+    Unified,
+}
+
+impl Profile {
+    /// The name options and logs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Paravirtual => "paravirtual",
+            Self::Unified => "unified",
+        }
+    }
+}
+
 /// How writes of the CPU are found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tracker {
@@ -38,6 +58,8 @@ pub enum Tracker {
 pub struct Config {
     /// `LOCKSTEP_HOST_ICD`: a manifest's or a library's path.
     pub host_icd: Option<PathBuf>,
+    /// `LOCKSTEP_PROFILE`.
+    pub profile: Profile,
     /// `LOCKSTEP_NATIVE_TYPE`: add the host's own coherent type as the last memory type.
     pub native_type: bool,
     /// `LOCKSTEP_TRACKER`.
@@ -63,10 +85,12 @@ impl Config {
             (value, bad)
         };
 
-        let (value, bad) = choice(c"LOCKSTEP_PROFILE", "paravirtual");
-        if !["", "paravirtual"].contains(&value.as_str()) {
-            return Err(bad);
-        }
+        let (value, bad) = choice(c"LOCKSTEP_PROFILE", "paravirtual or unified");
+        let profile = match value.as_str() {
+            "" | "paravirtual" => Profile::Paravirtual,
+            "unified" => Profile::Unified,
+            _ => return Err(bad),
+        };
         let (value, bad) = choice(c"LOCKSTEP_TRANSPORT", "auto or mapped");
         if !["", "auto", "mapped"].contains(&value.as_str()) {
             return Err(bad);
@@ -99,6 +123,7 @@ impl Config {
         };
         Ok(Self {
             host_icd: path(c"LOCKSTEP_HOST_ICD"),
+            profile,
             native_type,
             tracker,
             stats: path(c"LOCKSTEP_STATS"),
@@ -108,7 +133,7 @@ impl Config {
 }
 
 /// The value of an environment variable, unless the program runs with privileges its user does not have.
-#[allow(unsafe_code, reason = "door to secure_getenv(3)")]
+#[expect(unsafe_code, reason = "door to secure_getenv(3)")]
 pub fn secure_getenv(name: &CStr) -> Option<OsString> {
     unsafe extern "C" {
         fn secure_getenv(name: *const c_char) -> *const c_char;
@@ -147,7 +172,7 @@ mod tests {
     fn every_option_is_read() {
         let config = parse(&[
             (c"LOCKSTEP_HOST_ICD", "/x.json"),
-            (c"LOCKSTEP_PROFILE", "paravirtual"),
+            (c"LOCKSTEP_PROFILE", "unified"),
             (c"LOCKSTEP_NATIVE_TYPE", "1"),
             (c"LOCKSTEP_TRACKER", "uffd"),
             (c"LOCKSTEP_TRANSPORT", "mapped"),
@@ -156,6 +181,7 @@ mod tests {
         ]);
         let expected = Config {
             host_icd: Some("/x.json".into()),
+            profile: Profile::Unified,
             native_type: true,
             tracker: Tracker::Uffd,
             stats: Some("/s".into()),

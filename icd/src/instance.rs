@@ -119,7 +119,7 @@ impl PhysicalDevice {
         }
         // SAFETY: a device of this instance.
         let host = unsafe { instance.fns.get_physical_device_memory_properties(handle) };
-        let types = MemoryTypes::paravirtual(&host, instance.config.native_type);
+        let types = MemoryTypes::new(&host, instance.config.profile, instance.config.native_type);
         PHYSICAL_DEVICES.insert(handle, Arc::new(Self { handle, instance: Arc::clone(instance), types }));
     }
 
@@ -141,10 +141,11 @@ impl PhysicalDevice {
 
     /// What `driverInfo` says: version, host driver, profile, tracker.
     pub fn driver_info(&self, host_name: &str, host_info: &str) -> String {
+        let profile = self.instance.config.profile.name();
         let tracker = match self.instance.config.tracker {
             Tracker::Auto | Tracker::Uffd => "uffd",
         };
-        format!("{} over {host_name} {host_info}; paravirtual, {tracker}", env!("CARGO_PKG_VERSION"))
+        format!("{} over {host_name} {host_info}; {profile}, {tracker}", env!("CARGO_PKG_VERSION"))
     }
 }
 

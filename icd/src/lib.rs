@@ -30,6 +30,12 @@
 //! Handle tables (each for the time of one lookup, none while another is held), then the kernel driver's
 //! reservation. No lock is held across a call of the host driver that may wait.
 
+#![deny(unsafe_code)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "the operations of an entry point stand on one argument: valid usage"
+)]
+
 pub mod chain;
 pub mod config;
 pub mod device;

@@ -1,15 +1,22 @@
 //! The table of memory types, and its translation to the host's and back (specification chapter
 //! "Memory Allocation", "Device Memory Properties").
 //!
-//! Profile `paravirtual`: device-only types; an explicitly synchronised type, `HOST_VISIBLE | HOST_CACHED`; and the
-//! emulated type, `HOST_VISIBLE | HOST_COHERENT | HOST_CACHED`. The latter two stand over each host type that is
-//! visible and coherent, so that what the host promises of its coherent types holds of ours: a type is
-//! offered for a resource exactly when the host type behind it is.
+//! Profile `paravirtual`: device-only types; emulated types, `HOST_VISIBLE | HOST_COHERENT` with and without
+//! `HOST_CACHED`; and an explicitly synchronised type, `HOST_VISIBLE | HOST_CACHED`. Emulated types stand over each
+//! host type that is visible and coherent, so that what the host promises of its coherent types holds of
+//! ours: a type is offered for a resource exactly when the host type behind it is.
+//!
+//! All emulated memory is cached. That one type does not say so lets it stand before the explicit type: programs
+//! that take the first visible type and never flush are many (docs/decisions/0001).
+//!
+//! Profile `unified`: the emulated types are `DEVICE_LOCAL` where the host's are, and there is no explicit type.
 //!
 //! A type is `DEVICE_LOCAL` if and only if its heap is. Where the host type's heap is and ours must not be,
 //! the table has a second heap of half its size: emulated memory is kept twice.
 
 use ash::vk;
+
+use crate::config::Profile;
 
 type Flags = vk::MemoryPropertyFlags;
 
@@ -63,7 +70,7 @@ pub struct MemoryTypes {
 
 impl MemoryTypes {
     /// Builds the table. `native` adds the host's own coherent type at the end.
-    pub fn paravirtual(host: &vk::PhysicalDeviceMemoryProperties, native: bool) -> Self {
+    pub fn new(host: &vk::PhysicalDeviceMemoryProperties, profile: Profile, native: bool) -> Self {
         let host_types = host.memory_types_as_slice();
         let usable = |flags: Flags| !flags.intersects(UNSUPPORTED);
         let heaps = host.memory_heaps_as_slice().iter().zip(0..);
@@ -93,20 +100,43 @@ impl MemoryTypes {
         coherent.sort_by_key(|(_, t)| {
             (!t.property_flags.contains(Flags::HOST_CACHED), t.property_flags.contains(Flags::DEVICE_LOCAL))
         });
-        let explicit = Flags::HOST_VISIBLE | Flags::HOST_CACHED;
-        for (index, host_type) in &coherent {
-            let heap = table.guest_heap(host_type.heap_index);
-            table.add(explicit, heap, *index, Kind::Explicit);
-            table.add(explicit | Flags::HOST_COHERENT, heap, *index, Kind::Emulated);
+        match profile {
+            Profile::Paravirtual => table.add_paravirtual(&coherent),
+            Profile::Unified => table.add_unified(&coherent),
         }
-        // A type whose flags are a subset of another's comes first; the order is otherwise ours.
-        table.types.sort_by_key(|t| t.flags.as_raw().count_ones());
         if let (true, Some((index, host_type))) = (native, coherent.first()) {
             table.add(host_type.property_flags, host_type.heap_index, *index, Kind::Native);
         }
-        let most = vk::MAX_MEMORY_TYPES;
-        table.types.truncate(most);
+        // A type whose flags are a subset of another's comes first; the order is otherwise ours.
+        table.types.sort_by_key(|t| t.flags.as_raw().count_ones());
+        table.types.truncate(vk::MAX_MEMORY_TYPES);
         table
+    }
+
+    /// The visible types of `paravirtual`, over the host's coherent types, best first.
+    fn add_paravirtual(&mut self, coherent: &[(u32, vk::MemoryType)]) {
+        let emulated = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
+        for (index, host_type) in coherent {
+            let heap = self.guest_heap(host_type.heap_index);
+            self.add(emulated, heap, *index, Kind::Emulated);
+        }
+        if let Some((index, host_type)) = coherent.first() {
+            let heap = self.guest_heap(host_type.heap_index);
+            self.add(Flags::HOST_VISIBLE | Flags::HOST_CACHED, heap, *index, Kind::Explicit);
+        }
+        for (index, host_type) in coherent {
+            let heap = self.guest_heap(host_type.heap_index);
+            self.add(emulated | Flags::HOST_CACHED, heap, *index, Kind::Emulated);
+        }
+    }
+
+    /// The visible types of `unified`.
+    fn add_unified(&mut self, coherent: &[(u32, vk::MemoryType)]) {
+        let emulated = Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED;
+        for (index, host_type) in coherent {
+            let local = host_type.property_flags & Flags::DEVICE_LOCAL;
+            self.add(emulated | local, host_type.heap_index, *index, Kind::Emulated);
+        }
     }
 
     fn add(&mut self, flags: Flags, heap: u32, host: u32, kind: Kind) {
@@ -219,10 +249,10 @@ mod tests {
 
     #[test]
     fn one_type_of_everything_becomes_one_of_each_kind() {
-        let table = MemoryTypes::paravirtual(&lavapipe(), true);
+        let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, true);
         let kinds: Vec<_> = table.types.iter().map(|t| t.kind).collect();
-        assert_eq!(kinds, [Kind::DeviceOnly, Kind::Explicit, Kind::Emulated, Kind::Native]);
-        assert_eq!(table.bits_from_host(1), 0b1111);
+        assert_eq!(kinds, [Kind::DeviceOnly, Kind::Emulated, Kind::Explicit, Kind::Emulated, Kind::Native]);
+        assert_eq!(table.bits_from_host(1), 0b11111);
         assert_eq!(table.bits_from_host(0), 0);
         let heaps = table.properties();
         assert_eq!(heaps.memory_heap_count, 2);
@@ -230,11 +260,20 @@ mod tests {
     }
 
     #[test]
+    fn unified_memory_is_device_local_and_coherent() {
+        let table = MemoryTypes::new(&lavapipe(), Profile::Unified, false);
+        let all = Flags::DEVICE_LOCAL | Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED;
+        let types: Vec<_> = table.types.iter().map(|t| (t.flags, t.kind)).collect();
+        assert_eq!(types, [(Flags::DEVICE_LOCAL, Kind::DeviceOnly), (all, Kind::Emulated)]);
+        assert_eq!(table.properties().memory_heap_count, 1);
+    }
+
+    #[test]
     fn on_a_discrete_gpu_the_cached_host_type_comes_first() {
-        let table = MemoryTypes::paravirtual(&discrete(), false);
+        let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, false);
         let emulated: Vec<_> =
             table.types.iter().filter(|t| t.kind == Kind::Emulated).map(|t| t.host).collect();
-        assert_eq!(emulated, [3, 2, 4]);
+        assert_eq!(emulated, [3, 2, 4, 3, 2, 4]);
         let device_only: Vec<_> =
             table.types.iter().filter(|t| t.kind == Kind::DeviceOnly).map(|t| t.host).collect();
         assert_eq!(device_only, [0, 1]);
@@ -247,8 +286,13 @@ mod tests {
     #[test]
     fn the_rules_of_the_specification_hold() {
         for host in [lavapipe(), discrete()] {
-            for native in [false, true] {
-                let table = MemoryTypes::paravirtual(&host, native);
+            for (profile, native) in [
+                (Profile::Paravirtual, false),
+                (Profile::Paravirtual, true),
+                (Profile::Unified, false),
+                (Profile::Unified, true),
+            ] {
+                let table = MemoryTypes::new(&host, profile, native);
                 let properties = table.properties();
                 let types = properties.memory_types_as_slice();
                 for (index, memory_type) in types.iter().enumerate() {

@@ -78,7 +78,7 @@ extern "C" fn at_exit() {
     write(total, alive);
 }
 
-#[allow(unsafe_code, reason = "door to atexit(3)")]
+#[expect(unsafe_code, reason = "door to atexit(3)")]
 fn register_at_exit() {
     // SAFETY: the library is never unloaded (`-z nodelete`), so the handler stays where it is.
     if unsafe { libc::atexit(at_exit) } != 0 {

@@ -90,7 +90,7 @@ struct Batch<'a> {
 #[derive(Debug)]
 pub struct Batches<'a> {
     timeline: vk::Semaphore,
-    /// Boxed: their parts point to each other.
+    #[expect(clippy::vec_box, reason = "their parts point to each other and must not move")]
     owned: Vec<Box<Batch<'a>>>,
     infos: Vec<vk::SubmitInfo<'a>>,
 }

@@ -28,9 +28,9 @@ pub struct Stats {
     pub scan_ns: u64,
     /// Pages the scans reported.
     pub pages_dirty: u64,
-    /// Bytes in them that the CPU had changed.
+    /// Bytes in them that the CPU had changed; a store of the value that was there is none.
     pub cpu_bytes_written: u64,
-    /// Bytes stored to host memory.
+    /// Bytes of the CPU that host memory was given.
     pub bytes_flushed: u64,
     /// Time spent comparing and storing them.
     pub flush_ns: u64,

@@ -146,10 +146,14 @@ mod tests {
 
     #[test]
     fn a_copied_chain_keeps_known_structures_and_leaves_the_original_alone() {
-        let mut unknown = vk::PhysicalDeviceVulkan11Features::default();
-        unknown.s_type = vk::StructureType::from_raw(0x7fff_0000);
-        let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
-        timeline.p_next = std::ptr::from_mut(&mut unknown).cast();
+        let mut unknown = vk::PhysicalDeviceVulkan11Features {
+            s_type: vk::StructureType::from_raw(0x7fff_0000),
+            ..Default::default()
+        };
+        let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures {
+            p_next: std::ptr::from_mut(&mut unknown).cast(),
+            ..Default::default()
+        };
         let mut first = vk::PhysicalDeviceFeatures2::default();
         first.features.robust_buffer_access = vk::TRUE;
         first.p_next = std::ptr::from_mut(&mut timeline).cast();

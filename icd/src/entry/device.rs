@@ -59,7 +59,7 @@ pub(super) unsafe extern "system" fn get_device_queue(
     index: u32,
     out: *mut vk::Queue,
 ) {
-    let state = state!(DEVICES, device, ());
+    let state = state!(DEVICES, device; void);
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().get_device_queue)(device, family, index, out) };
     // SAFETY: written by the host.
@@ -72,7 +72,7 @@ pub(super) unsafe extern "system" fn get_device_queue2(
     info: *const vk::DeviceQueueInfo2<'_>,
     out: *mut vk::Queue,
 ) {
-    let state = state!(DEVICES, device, ());
+    let state = state!(DEVICES, device; void);
     let Some(get_device_queue2) = state.later.get_device_queue2 else { return };
     // SAFETY: valid usage.
     unsafe { get_device_queue2(device, info, out) };

@@ -76,7 +76,7 @@ pub(super) unsafe extern "system" fn free_memory(
     memory: vk::DeviceMemory,
     allocator: *const vk::AllocationCallbacks<'_>,
 ) {
-    let state = state!(DEVICES, device, ());
+    let state = state!(DEVICES, device; void);
     // Before the host may give the same handle to another thread.
     if let Some(bo) = state.memories.remove(memory).and_then(|memory| memory.bo) {
         state.km.bo_destroy(bo);
@@ -158,7 +158,7 @@ pub(super) unsafe extern "system" fn map_memory2(
 
 /// `vkUnmapMemory`
 pub(super) unsafe extern "system" fn unmap_memory(device: vk::Device, memory: vk::DeviceMemory) {
-    let state = state!(DEVICES, device, ());
+    let state = state!(DEVICES, device; void);
     unmap(&state, memory);
 }
 

@@ -44,12 +44,15 @@ pub static QUEUES: HandleMap<vk::Queue, QueueState> = HandleMap::new();
 /// The state of a handle; a command on a handle we do not know fails.
 macro_rules! state {
     ($table:expr, $handle:expr) => {
-        state!($table, $handle, ash::vk::Result::ERROR_UNKNOWN)
-    };
-    ($table:expr, $handle:expr, $otherwise:expr) => {
         match $table.get($handle) {
             Some(state) => state,
-            None => return $otherwise,
+            None => return ash::vk::Result::ERROR_UNKNOWN,
+        }
+    };
+    ($table:expr, $handle:expr; void) => {
+        match $table.get($handle) {
+            Some(state) => state,
+            None => return,
         }
     };
 }
@@ -64,7 +67,7 @@ fn code(result: Result<(), vk::Result>) -> vk::Result {
 ///
 /// # Safety
 /// `pointer` is valid for `count` elements for `'a`.
-#[allow(unsafe_code, reason = "door to the application's arrays")]
+#[expect(unsafe_code, reason = "door to the application's arrays")]
 unsafe fn slice<'a, T>(pointer: *const T, count: u32) -> &'a [T] {
     if pointer.is_null() || count == 0 {
         return &[];
@@ -77,7 +80,7 @@ unsafe fn slice<'a, T>(pointer: *const T, count: u32) -> &'a [T] {
 ///
 /// # Safety
 /// `count` is valid, and `out` null or valid for `*count` elements.
-#[allow(unsafe_code, reason = "door to the application's arrays")]
+#[expect(unsafe_code, reason = "door to the application's arrays")]
 unsafe fn fill<T: Copy>(list: &[T], count: *mut u32, out: *mut T) -> vk::Result {
     let len = u32::try_from(list.len()).unwrap_or(u32::MAX);
     if out.is_null() {

@@ -18,7 +18,7 @@ pub(super) unsafe extern "system" fn get_physical_device_properties(
     device: vk::PhysicalDevice,
     out: *mut vk::PhysicalDeviceProperties,
 ) {
-    let state = state!(PHYSICAL_DEVICES, device, ());
+    let state = state!(PHYSICAL_DEVICES, device; void);
     // SAFETY: valid usage.
     unsafe { (state.instance.fns.fp_v1_0().get_physical_device_properties)(device, out) };
     // SAFETY: filled by the host.
@@ -30,7 +30,7 @@ pub(super) unsafe extern "system" fn get_physical_device_properties2(
     device: vk::PhysicalDevice,
     out: *mut vk::PhysicalDeviceProperties2<'_>,
 ) {
-    let state = state!(PHYSICAL_DEVICES, device, ());
+    let state = state!(PHYSICAL_DEVICES, device; void);
     let Some(properties2) = state.instance.fns2.properties2 else { return };
     // SAFETY: valid usage.
     unsafe { properties2(device, out) };
@@ -69,7 +69,7 @@ pub(super) unsafe extern "system" fn get_physical_device_features2(
     device: vk::PhysicalDevice,
     out: *mut vk::PhysicalDeviceFeatures2<'_>,
 ) {
-    let state = state!(PHYSICAL_DEVICES, device, ());
+    let state = state!(PHYSICAL_DEVICES, device; void);
     let Some(features2) = state.instance.fns2.features2 else { return };
     // SAFETY: valid usage.
     unsafe { features2(device, out) };
@@ -87,7 +87,7 @@ pub(super) unsafe extern "system" fn get_physical_device_memory_properties(
     device: vk::PhysicalDevice,
     out: *mut vk::PhysicalDeviceMemoryProperties,
 ) {
-    let state = state!(PHYSICAL_DEVICES, device, ());
+    let state = state!(PHYSICAL_DEVICES, device; void);
     // SAFETY: valid usage.
     unsafe { *out = state.types.properties() };
 }
@@ -97,7 +97,7 @@ pub(super) unsafe extern "system" fn get_physical_device_memory_properties2(
     device: vk::PhysicalDevice,
     out: *mut vk::PhysicalDeviceMemoryProperties2<'_>,
 ) {
-    let state = state!(PHYSICAL_DEVICES, device, ());
+    let state = state!(PHYSICAL_DEVICES, device; void);
     let Some(memory_properties2) = state.instance.fns2.memory_properties2 else { return };
     // SAFETY: valid usage.
     unsafe { memory_properties2(device, out) };

@@ -33,7 +33,7 @@ pub(super) unsafe extern "system" fn destroy_buffer(
     buffer: vk::Buffer,
     allocator: *const vk::AllocationCallbacks<'_>,
 ) {
-    let state = state!(DEVICES, device, ());
+    let state = state!(DEVICES, device; void);
     state.unbind(state.buffers.remove(buffer));
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_buffer)(device, buffer, allocator) };
@@ -64,7 +64,7 @@ pub(super) unsafe extern "system" fn destroy_image(
     image: vk::Image,
     allocator: *const vk::AllocationCallbacks<'_>,
 ) {
-    let state = state!(DEVICES, device, ());
+    let state = state!(DEVICES, device; void);
     state.unbind(state.images.remove(image));
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_image)(device, image, allocator) };
@@ -164,7 +164,7 @@ macro_rules! requirements {
             resource: $handle,
             out: *mut vk::MemoryRequirements,
         ) {
-            let state = state!(DEVICES, device, ());
+            let state = state!(DEVICES, device; void);
             // SAFETY: valid usage.
             unsafe { (state.fns.fp_v1_0().$host)(device, resource, out) };
             // SAFETY: filled by the host.
@@ -182,7 +182,7 @@ macro_rules! requirements2 {
             info: *const vk::$info<'_>,
             out: *mut vk::MemoryRequirements2<'_>,
         ) {
-            let state = state!(DEVICES, device, ());
+            let state = state!(DEVICES, device; void);
             let Some(host) = state.later.$host else { return };
             // SAFETY: valid usage.
             unsafe { host(device, info, out) };

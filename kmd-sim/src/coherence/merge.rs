@@ -15,12 +15,19 @@ pub fn count_nonzero(words: &[u64]) -> u64 {
     words.iter().map(|word| u64::from(nonzero_bytes(*word).count_ones())).sum()
 }
 
+/// Who may write `target` while bytes are stored into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbours {
+    /// Nobody, and its bytes equal `old`: whole words may be stored.
+    Quiet,
+    /// Somebody may write the neighbours of a changed byte: they are neither read nor written.
+    Busy,
+}
+
 /// Stores into `target` each byte of `new` that differs from `old`, and returns how many there were.
 ///
-/// The neighbours of a changed byte may be written by somebody else at this moment: they are neither
-/// read nor written. `new` and `old` have one word for each eight bytes of `target`; bytes beyond its
-/// end must be equal.
-pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem) -> u64 {
+/// `new` and `old` have one word for each eight bytes of `target`; bytes beyond its end must be equal.
+pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: Neighbours) -> u64 {
     debug_assert_eq!(new.len(), target.len().div_ceil(8));
     debug_assert_eq!(new.len(), old.len());
     if new == old {
@@ -33,7 +40,8 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem) -> u64 {
             continue;
         }
         changed += u64::from(bytes.count_ones());
-        if bytes == HIGH {
+        let whole = index < target.len() / 8;
+        if bytes == HIGH || (neighbours == Neighbours::Quiet && whole) {
             target.store_word(index, *new);
             continue;
         }
@@ -79,7 +87,7 @@ mod tests {
             let target = pages.driver().slice(0, len);
             for (at, value) in filler.iter().enumerate() { target.store_byte(at, *value) }
 
-            let changed = store_changed(&words(&new), &words(old), &target);
+            let changed = store_changed(&words(&new), &words(old), &target, Neighbours::Busy);
 
             let mut page = crate::sys::memory::PageBuf::ZERO;
             target.snapshot(&mut page);
@@ -90,6 +98,17 @@ mod tests {
             prop_assert_eq!(&bytes[..len], &expected[..]);
             prop_assert_eq!(changed, count);
         }
+    }
+
+    #[test]
+    fn without_neighbours_the_target_ends_up_new_to_the_last_partial_word() {
+        let pages = TwiceMapped::new("test", 4096).unwrap();
+        let target = pages.driver().slice(0, 13);
+        let new: Vec<u8> = (1..=13).collect();
+        assert_eq!(store_changed(&words(&new), &[0, 0], &target, Neighbours::Quiet), 13);
+        let mut page = crate::sys::memory::PageBuf::ZERO;
+        pages.driver().slice(0, 16).snapshot(&mut page);
+        assert_eq!(page.0[..2], words(&[&new[..], &[0, 0, 0]].concat()));
     }
 
     fn words(bytes: &[u8]) -> Vec<u64> {

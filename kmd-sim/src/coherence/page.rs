@@ -10,7 +10,7 @@
 //!
 //! All methods run under the device's reservation. Compare, copy and update of T use one snapshot.
 
-use super::merge::{count_nonzero, store_changed};
+use super::merge::{Neighbours, count_nonzero, store_changed};
 use crate::addr::PAGE_WORDS;
 use crate::sys::memory::{PageBuf, SharedMem};
 
@@ -23,15 +23,6 @@ pub enum PageState {
     Private,
     /// CPU and device.
     Shared,
-}
-
-/// What a flush found, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flushed {
-    /// Bytes the CPU had changed.
-    pub written: u64,
-    /// Bytes stored to host memory.
-    pub stored: u64,
 }
 
 /// One page of a mapped buffer object. `guest` and `host` have the same length, at most a page.
@@ -49,26 +40,29 @@ pub struct Page<'a> {
 
 impl Page<'_> {
     /// Takes the CPU's changes over to H. The page was write-protected before the call, so that a store
-    /// that comes later is reported again.
-    pub fn flush(&mut self) -> Flushed {
+    /// that comes later is reported again. `device`: whether a batch that may write the page has been
+    /// submitted and not pulled.
+    ///
+    /// Returns how many bytes the CPU changed: the first time, those that are not zero.
+    pub fn flush(&mut self, device: Neighbours) -> u64 {
         let mut guest = PageBuf::ZERO;
         let words = self.guest.snapshot(&mut guest);
         let new = &guest.0[..words];
         if *self.state == PageState::Shared {
             let old = &mut self.twin[..words];
-            let changed = store_changed(new, old, &self.host);
+            let changed = store_changed(new, old, &self.host, device);
             if changed != 0 {
                 old.copy_from_slice(new);
             }
-            return Flushed { written: changed, stored: changed };
+            return changed;
         }
         let mut host = PageBuf::ZERO;
         self.host.snapshot(&mut host);
-        let stored = store_changed(new, &host.0[..words], &self.host);
-        // The CPU wrote over zeros; what H held is nobody's.
-        let written = if *self.state == PageState::Fresh { count_nonzero(new) } else { stored };
+        let differing = store_changed(new, &host.0[..words], &self.host, Neighbours::Quiet);
+        // The CPU wrote over zeros the first time; what H held is nobody's.
+        let changed = if *self.state == PageState::Fresh { count_nonzero(new) } else { differing };
         *self.state = PageState::Private;
-        Flushed { written, stored }
+        changed
     }
 
     /// Prepares the page for a device that may write it: from now on it has a twin. No batch that may
@@ -80,7 +74,7 @@ impl Page<'_> {
                 // T is zero, and so was G when the CPU last had not written: make H agree.
                 let mut host = PageBuf::ZERO;
                 let words = self.host.snapshot(&mut host);
-                store_changed(&[0; PAGE_WORDS][..words], &host.0[..words], &self.host);
+                store_changed(&[0; PAGE_WORDS][..words], &host.0[..words], &self.host, Neighbours::Quiet);
             }
             PageState::Private => {
                 let mut host = PageBuf::ZERO;
@@ -99,7 +93,7 @@ impl Page<'_> {
         let mut host = PageBuf::ZERO;
         let words = self.host.snapshot(&mut host);
         let (new, old) = (&host.0[..words], &mut self.twin[..words]);
-        let changed = store_changed(new, old, &self.guest);
+        let changed = store_changed(new, old, &self.guest, Neighbours::Busy);
         if changed != 0 {
             old.copy_from_slice(new);
         }
@@ -169,7 +163,7 @@ mod tests {
         }
         fixture.page().share();
         fixture.guest.application().store_byte(77, 0);
-        fixture.page().flush();
+        fixture.page().flush(Neighbours::Busy);
         assert_eq!(fixture.device(77), 0);
     }
 
@@ -177,12 +171,12 @@ mod tests {
     fn the_old_value_stored_again_after_the_device_changed_it_is_not_lost() {
         let mut fixture = Fixture::new(PAGE_BYTES);
         fixture.guest.application().store_byte(9, 1);
-        fixture.page().flush();
+        fixture.page().flush(Neighbours::Busy);
         fixture.page().share();
         fixture.host.driver().store_byte(9, 2);
         assert_eq!(fixture.page().pull(), 1);
         fixture.guest.application().store_byte(9, 1);
-        assert_eq!(fixture.page().flush(), Flushed { written: 1, stored: 1 });
+        assert_eq!(fixture.page().flush(Neighbours::Busy), 1);
         assert_eq!(fixture.device(9), 1);
     }
 
@@ -192,7 +186,7 @@ mod tests {
         fixture.host.driver().store_byte(99, 5);
         fixture.page().adopt();
         assert_eq!(fixture.cpu(99), 5);
-        assert_eq!(fixture.page().flush(), Flushed::default());
+        assert_eq!(fixture.page().flush(Neighbours::Busy), 0);
     }
 
     proptest! {
@@ -209,7 +203,7 @@ mod tests {
             // Bytes written by anyone, and by whom: even offsets belong to the CPU, odd ones to the device.
             let mut model = vec![None; len];
             for (step, (op, at, value)) in ops.into_iter().enumerate() {
-                if step == shared_at { fixture.page().flush(); fixture.page().share() }
+                if step == shared_at { fixture.page().flush(Neighbours::Busy); fixture.page().share() }
                 let at = at % len;
                 match op {
                     0 if at % 2 == 0 => { fixture.guest.application().store_byte(at, value); model[at] = Some(value) }
@@ -217,12 +211,12 @@ mod tests {
                         fixture.host.driver().store_byte(at, value);
                         model[at] = Some(value);
                     }
-                    2 => { fixture.page().flush(); }
+                    2 => { fixture.page().flush(Neighbours::Busy); }
                     3 if fixture.state == PageState::Shared => { fixture.page().pull(); }
                     _ => {}
                 }
             }
-            fixture.page().flush();
+            fixture.page().flush(Neighbours::Busy);
             if fixture.state == PageState::Shared { fixture.page().pull(); }
             for (at, value) in model.iter().enumerate() {
                 if let Some(value) = value {

@@ -36,7 +36,11 @@ impl Tracking {
         let arena = Arena::new("lockstep", bytes)?;
         let mmu = Uffd::new(arena.application())?;
         let twins = Twins::new(arena.len())?;
-        log::info!("tracking up to {} MiB of guest pages with {}", arena.len() * PAGE_SIZE >> 20, mmu.name());
+        log::info!(
+            "tracking up to {} MiB of guest pages with {}",
+            (arena.len() * PAGE_SIZE) >> 20,
+            mmu.name()
+        );
         Ok(Self { mmu, arena, twins, by_node: BTreeMap::new() })
     }
 }

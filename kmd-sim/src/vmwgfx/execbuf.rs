@@ -16,6 +16,7 @@ use super::bo::{Bo, BoId, Sync};
 use super::drv::State;
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
 use crate::addr::Pgoff;
+use crate::coherence::merge::Neighbours;
 use crate::error::Result;
 use crate::mm::mapping_dirty_helpers::clean_record_shared_mapping_range;
 use crate::svga::HostDevice;
@@ -169,8 +170,11 @@ impl<H: HostDevice> State<H> {
         if touched.is_empty() {
             return Ok(());
         }
+        // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
+        let pending = self.fences.iter().any(|fences| !fences.is_empty());
+        let device = if pending { Neighbours::Busy } else { Neighbours::Quiet };
         for id in touched {
-            self.flush_bo(id);
+            self.stats.bytes_flushed += self.flush_bo(id, device);
         }
         // Stores to write-combining host memory must have left the CPU before the device is told.
         fence(Ordering::SeqCst);
@@ -178,16 +182,18 @@ impl<H: HostDevice> State<H> {
         Ok(())
     }
 
-    /// Takes the recorded pages of one object over to host memory.
-    fn flush_bo(&mut self, id: BoId) {
-        let Some(mapping) = self.bos.get_mut(&id).and_then(|bo| bo.mapping.as_mut()) else { return };
+    /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
+    fn flush_bo(&mut self, id: BoId, device: Neighbours) -> u64 {
+        let Some(mapping) = self.bos.get_mut(&id).and_then(|bo| bo.mapping.as_mut()) else { return 0 };
         let mut runs = Vec::new();
         mapping.dirty.transfer(|run| runs.push(run));
+        let mut flushed = 0;
         for page in runs.into_iter().flatten() {
-            let flushed = self.with_page(id, page, |page| page.flush()).unwrap_or_default();
-            self.stats.cpu_bytes_written += flushed.written;
-            self.stats.bytes_flushed += flushed.stored;
+            let changed = self.with_page(id, page, |page| page.flush(device)).unwrap_or(0);
+            self.stats.cpu_bytes_written += changed;
+            flushed += changed;
         }
+        flushed
     }
 
     /// Takes the device's changes in `sets` over to guest pages. Objects that are not mapped wait.

@@ -82,6 +82,11 @@ impl FenceQueue {
         seqnos
     }
 
+    /// Whether every fence was retired.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Takes back the fences of batches that were never submitted. Their numbers are not used again.
     pub fn cancel(&mut self, seqnos: &Range<u64>) {
         self.pending.retain(|fence| !seqnos.contains(&fence.seqno));

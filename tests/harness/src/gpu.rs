@@ -287,8 +287,8 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: Every object of the device holds this `Shared`, so none is left, and by the harness's contract
-            // no work is.
+            // SAFETY: Every object of the device holds this `Shared`, so none is left, and by the
+            // harness's contract no work is.
             unsafe { self.device.destroy_device(None) };
         }
     }
@@ -397,7 +397,7 @@ impl Gpu {
         unsafe { self.0.device.queue_wait_idle(*queue) }.expect("vkQueueWaitIdle");
     }
 
-    /// Waits by vkDeviceWaitIdle, without keeping other threads from submitting: whoever calls this sees to that.
+    /// Waits by vkDeviceWaitIdle, without keeping other threads from submitting: the caller sees to that.
     ///
     /// # Panics
     ///

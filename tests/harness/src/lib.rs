@@ -1,14 +1,14 @@
 //! Drives a Vulkan driver through the real loader, for tests that assert bytes.
 //!
 //! [`Gpu`] is an instance, a device and its queue; [`Memory`] and [`Buffer`] are what the tests look at;
-//! [`Commands`] and [`Batch`] make the device work, [`Fence`], [`Timeline`] and their siblings tell when it has.
-//! Which driver runs is decided once per process, see [`loader`].
+//! [`Commands`] and [`Batch`] make the device work, [`Fence`], [`Timeline`] and their siblings tell when it
+//! has. Which driver runs is decided once per process, see [`loader`].
 //!
 //! # Contract
 //!
 //! A test is trusted code: the functions here are safe to call, but they neither track which object the device
-//! still uses nor check Vulkan's valid usage. Keep objects alive until the work that uses them is complete. Each
-//! object holds its [`Gpu`], so the order of drops does not matter otherwise. When a test panics nothing is
+//! still uses nor check Vulkan's valid usage. Keep objects alive until the work that uses them is complete.
+//! Each object holds its [`Gpu`], so the order of drops does not matter otherwise. When a test panics nothing is
 //! destroyed, for destruction could wait for work that will never end, and the failure would become a hang.
 //!
 //! Every wait has a limit and fails loudly at it; waits Vulkan offers no limit for end with the process, see

@@ -1,7 +1,7 @@
 //! The real Vulkan loader, pointed at the driver under test.
 //!
-//! The driver is `libvulkan_lockstep.so` beside the running executable: a manifest naming it is written there and
-//! handed to the loader. `LOCKSTEP_TEST_ICD=<manifest>` runs another driver instead.
+//! The driver is `libvulkan_lockstep.so` beside the running executable: a manifest naming it is written
+//! there and handed to the loader. `LOCKSTEP_TEST_ICD=<manifest>` runs another driver instead.
 
 use ash::vk;
 use std::path::{Path, PathBuf};
@@ -82,8 +82,8 @@ pub fn manifest_under_test() -> PathBuf {
 
 fn built_library() -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
-    // Test executables lie in target/<profile>/deps, where cargo puts the library too; examples and applications lie
-    // one directory up or down.
+    // Test executables lie in target/<profile>/deps, where cargo puts the library too; applications lie one
+    // directory up.
     let found =
         executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
     found
@@ -125,8 +125,8 @@ pub fn skip(reason: &str) {
 
 /// Sets a variable of this process's environment.
 pub fn set(name: &str, value: impl AsRef<std::ffi::OsStr>) {
-    // SAFETY: Only the thread of the one test this process runs reads or writes the environment, before it starts
-    // threads of its own; libtest's main thread waits for it.
+    // SAFETY: Only the thread of the one test this process runs reads or writes the environment, before it
+    // starts threads of its own; libtest's main thread waits for it.
     unsafe { std::env::set_var(name, value) };
 }
 

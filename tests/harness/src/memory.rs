@@ -92,6 +92,23 @@ impl Memory {
         Ok(Arc::new(Self { gpu: gpu.clone(), raw, size }))
     }
 
+    /// Allocates `size` coherent bytes that shaders may address, see [`crate::GpuBuilder::device_address`].
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses, or has no such type.
+    pub fn addressable(gpu: &Gpu, size: usize) -> Arc<Self> {
+        let index = Kind::Coherent.find(gpu, u32::MAX).expect("a coherent type");
+        let mut flags = vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+        let info = vk::MemoryAllocateInfo::default()
+            .allocation_size(size as u64)
+            .memory_type_index(index)
+            .push_next(&mut flags);
+        // SAFETY: `info` is whole and lives through the call.
+        let raw = unsafe { gpu.raw().allocate_memory(&info, None) }.expect("vkAllocateMemory");
+        Arc::new(Self { gpu: gpu.clone(), raw, size })
+    }
+
     /// Returns Vulkan's handle.
     pub fn raw(&self) -> vk::DeviceMemory {
         self.raw
@@ -164,7 +181,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: By the harness's contract the device no longer uses it; buffers on it are gone, or unused.
+            // SAFETY: By the harness's contract the device no longer uses it, nor buffers on it.
             unsafe { self.gpu.raw().free_memory(self.raw, None) };
         }
     }

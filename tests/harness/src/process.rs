@@ -80,7 +80,7 @@ pub fn output(command: &mut Command) -> Output {
 pub fn value_of(output: &Output, name: &str) -> String {
     let text = String::from_utf8_lossy(&output.stdout);
     let prefix = format!("{name}=");
-    // The line may begin with libtest's own words: with --nocapture it prints "test x ... " without a line's end.
+    // The line may begin with libtest's own words, which end without a line's end.
     let found =
         text.lines().find_map(|line| line.split_once(&prefix).map(|(_, value)| value.trim().to_owned()));
     found.unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! Programs that know nothing of Lockstep: an allocator crate, several devices and instances, the validation layer.
+//! Programs that know nothing of Lockstep: an allocator, several devices and instances, the validation layer.
 
 use ash::vk;
 use gpu_allocator::MemoryLocation;
@@ -252,4 +252,16 @@ fn the_validation_layer_lets_held_batches_and_host_signals_through() {
     }
     drop(gpu);
     assert_eq!(messages.all(), Vec::<String>::new());
+}
+
+#[test]
+fn the_messenger_hears_of_a_wrong_call() {
+    // Without this, silence in the tests above could mean that nobody listened.
+    let gpu = Gpu::builder().validation().build();
+    let info = vk::BufferCreateInfo::default().size(16);
+    // SAFETY: Wrong on purpose, for it names no usage; the drivers below make a buffer all the same.
+    let buffer = unsafe { gpu.raw().create_buffer(&info, None) }.expect("vkCreateBuffer");
+    // SAFETY: Nothing uses the buffer.
+    unsafe { gpu.raw().destroy_buffer(buffer, None) };
+    assert_ne!(gpu.instance().messages().all(), Vec::<String>::new());
 }

@@ -201,7 +201,7 @@ fn get_query_pool_results_waiting() {
         r.timestamp(&queries, 0);
         r.timestamp(&queries, 1);
     });
-    // A query that was never reset must not be read: the first submit makes both available, the second is the test.
+    // A query must not be read before its first reset: one submit sees to that, the second is the test.
     copy.gpu.submit(&[Batch::new().run(&commands)], None);
     copy.gpu.queue_wait_idle();
     copy.target.bytes().fill(0, SIZE, 0xEE);

@@ -141,7 +141,7 @@ fn the_vulkan_loader_as_host() {
 
 #[test]
 fn a_manifest_of_the_vulkan_loader_as_host() {
-    let text = r#"{"file_format_version": "1.0.1", "ICD": {"library_path": "libvulkan.so.1", "api_version": "1.3.0"}}"#;
+    let text = r#"{"ICD": {"library_path": "libvulkan.so.1", "api_version": "1.3.0"}}"#;
     let (_directory, path) = manifest(text);
     assert_one_line_about_host(&path);
 }

@@ -203,6 +203,26 @@ fn an_event_set_by_the_host_while_a_batch_is_held_back_carries_bytes() {
 }
 
 #[test]
+fn an_event_set_by_the_host_after_the_submit_carries_bytes() {
+    // Today's specification forbids to set an event that pending work waits for; older applications do.
+    let gpu = Gpu::new();
+    let (source, target) = (Buffer::mapped(&gpu, Kind::Coherent, SIZE), Buffer::poisoned(&gpu, SIZE));
+    let (event, fence) = (Event::new(&gpu), Fence::new(&gpu));
+    let commands = Commands::new(&gpu, |r| {
+        r.wait_host_event(&event);
+        r.copy(&source, 0, &target, 0, SIZE);
+    });
+    source.bytes().fill(0, SIZE, 0x44);
+
+    gpu.submit(&[Batch::new().run(&commands)], Some(&fence));
+    source.bytes().write(0, &pattern(18, SIZE));
+    event.set();
+    fence.wait();
+
+    assert_eq!(target.as_device_sees(0, SIZE), pattern(18, SIZE));
+}
+
+#[test]
 fn bytes_written_before_the_buffer_is_bound_arrive() {
     let gpu = Gpu::new();
     let mut source = Buffer::unbound(&gpu, SIZE);

@@ -90,8 +90,10 @@ static FAULTS: AtomicUsize = AtomicUsize::new(0);
 /// The application's own handler: opens the page that was touched and counts.
 extern "C" fn open_page(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     FAULTS.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: The kernel passes a valid structure, and the signal has an address.
-    let address = unsafe { (*info).si_addr() };
+    // SAFETY: The kernel passes a valid structure.
+    let info = unsafe { &*info };
+    // SAFETY: This signal has an address.
+    let address = unsafe { info.si_addr() };
     let page = address.wrapping_sub(address.addr() % PAGE);
     // SAFETY: Only pages of this test fault; opening one takes nothing away from anybody.
     let opened = unsafe { libc::mprotect(page, PAGE, libc::PROT_READ | libc::PROT_WRITE) };

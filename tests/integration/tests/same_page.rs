@@ -8,7 +8,7 @@ const SIZE: usize = 5 * PAGE + 36;
 /// A part of a buffer: where it begins and how long it is.
 type Part = (usize, usize);
 
-/// Cuts `len` bytes into parts of 1 to `longest` bytes, and deals them out in turn: (the processor's, the device's).
+/// Cuts `len` bytes into parts of 1 to `longest` bytes, dealt out in turn: (the processor's, the device's).
 fn deal(seed: u64, len: usize, longest: usize) -> (Vec<Part>, Vec<Part>) {
     let (mut rng, mut hands, mut at) = (Rng::new(seed), [Vec::new(), Vec::new()], 0);
     while at < len {
@@ -124,6 +124,13 @@ fn zeroes_of_the_processor_survive_in_fresh_pages() {
 #[test]
 fn zeroes_in_pages_nobody_ever_touched_survive_beside_the_devices_bytes() {
     let gpu = Gpu::new();
+    // What the device's side of new memory holds is nobody's business, so it had better not be zero by
+    // chance: holes between memory that stays are filled again by most allocators.
+    let mut used: Vec<_> = (0..32).map(|_| Buffer::mapped(&gpu, Kind::Coherent, SIZE)).collect();
+    gpu.run(|r| used.iter().for_each(|buffer| r.fill(buffer, 0, SIZE, 0xE7)));
+    for hole in (1..16).rev() {
+        used.remove(2 * hole);
+    }
     let (processor, device) = deal(5, SIZE, 3);
     let source = Buffer::coherent_with(&gpu, &vec![0x91; SIZE]);
     let page = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
@@ -171,6 +178,63 @@ fn the_processors_bytes_wait_for_nothing_while_the_device_has_not_finished() {
     }
     assert_eq!(shared.page.bytes().read_all(), shared.expected);
     assert_eq!(shared.page.all_as_device_sees(), shared.expected);
+}
+
+#[test]
+fn bytes_the_processor_writes_until_it_learns_of_completion_survive_the_devices_arrival() {
+    let mut shared = Shared::touched();
+    for round in 0..20 {
+        let (processor, device) = deal(round, SIZE, 5);
+        let theirs = pattern(10 * round, SIZE);
+        shared.source.bytes().write(0, &theirs);
+        let regions: Vec<_> = device.iter().map(|&(at, len)| (at, at, len)).collect();
+        let commands = Commands::new(&shared.gpu, |r| r.copy_regions(&shared.source, &shared.page, &regions));
+        let fence = Fence::new(&shared.gpu);
+
+        shared.gpu.submit(&[Batch::new().run(&commands)], Some(&fence));
+        // From here to the wait there is no flush point: these bytes are the processor's alone.
+        let ours = pattern(10 * round + 1, SIZE);
+        for &(at, len) in &processor {
+            shared.page.bytes().write(at, &ours[at..at + len]);
+            shared.expected[at..at + len].copy_from_slice(&ours[at..at + len]);
+        }
+        fence.wait();
+        for &(at, len) in &device {
+            shared.expected[at..at + len].copy_from_slice(&theirs[at..at + len]);
+        }
+
+        assert!(shared.page.bytes().read_all() == shared.expected, "the processor's view, round {round}");
+        assert!(shared.page.all_as_device_sees() == shared.expected, "the device's view, round {round}");
+    }
+}
+
+#[test]
+fn bytes_the_device_wrote_survive_flushes_before_anyone_learns_of_them() {
+    let mut shared = Shared::touched();
+    for round in 0..40 {
+        let (processor, device) = deal(round, SIZE, 5);
+        let theirs = pattern(10 * round, SIZE);
+        shared.source.bytes().write(0, &theirs);
+        let regions: Vec<_> = device.iter().map(|&(at, len)| (at, at, len)).collect();
+        let commands = Commands::new(&shared.gpu, |r| r.copy_regions(&shared.source, &shared.page, &regions));
+
+        // Flush points before, while and after the device writes, and no call that tells of completion.
+        shared.gpu.submit(&[Batch::new().run(&commands)], None);
+        let ours = pattern(10 * round + 1, SIZE);
+        for parts in processor.chunks(processor.len() / 12) {
+            for &(at, len) in parts {
+                shared.page.bytes().write(at, &ours[at..at + len]);
+                shared.expected[at..at + len].copy_from_slice(&ours[at..at + len]);
+            }
+            shared.gpu.submit(&[], None);
+        }
+        for &(at, len) in &device {
+            shared.expected[at..at + len].copy_from_slice(&theirs[at..at + len]);
+        }
+
+        assert!(shared.page.all_as_device_sees() == shared.expected, "the device's view, round {round}");
+        assert!(shared.page.bytes().read_all() == shared.expected, "the processor's view, round {round}");
+    }
 }
 
 #[test]

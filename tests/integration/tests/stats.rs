@@ -24,7 +24,7 @@ fn change(cpu: usize, device: usize) {
     let source = Buffer::coherent_with(&gpu, &flipped);
     gpu.run(|r| r.copy(&buffer, 0, &target, 0, len));
 
-    // 4093 and the length have no common divisor: no place comes twice, and the device's come after the processor's.
+    // 4093 and the length have no common divisor: no place comes twice.
     let place = |n: usize| n * 4093 % len;
     for at in (0..cpu).map(place) {
         buffer.bytes().store(at, !buffer.bytes().load(at));

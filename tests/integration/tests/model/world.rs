@@ -1,9 +1,9 @@
 //! Buffers, what is in flight, and which byte must have which value.
 //!
-//! A batch is *held* until the host's timeline lets it and all before it go; then its effects are in the reference, and
-//! until the host has learnt of its completion the bytes it writes are the device's alone, those it reads are
-//! nobody's to write. Bytes of held batches are still free: what the processor writes before it lets them go
-//! comes first, by the specification's rule for vkSignalSemaphore.
+//! A batch is *held* until the host's timeline lets it and all before it go; then its effects are in the
+//! reference, and until the host has learnt of its completion the bytes it writes are the device's alone, those
+//! it reads are nobody's to write. Bytes of held batches are still free: what the processor writes before it
+//! lets them go comes first, by the specification's rule for vkSignalSemaphore.
 
 use crate::ops::{Op, Span, shader};
 use lockstep_harness::{
@@ -269,9 +269,9 @@ impl World {
         }
         let fence = fence.as_deref();
         if self.rng.one_in(2) {
-            self.gpu.submit(&batches, fence)
+            self.gpu.submit(&batches, fence);
         } else {
-            self.gpu.submit2(&batches, fence)
+            self.gpu.submit2(&batches, fence);
         }
         self.release();
     }
@@ -311,9 +311,9 @@ impl World {
         let way = match (way, &flight.fence, &flight.event, flight.query) {
             (0..2, Some(fence), ..) if flight.last => {
                 if way == 0 {
-                    fence.wait()
+                    fence.wait();
                 } else {
-                    fence.poll()
+                    fence.poll();
                 }
                 "fence"
             }
@@ -321,7 +321,7 @@ impl World {
                 event.poll();
                 "event"
             }
-            // Some drivers (lavapipe 22.3) wait for the whole device here, whatever the flags say: nothing may be held.
+            // lavapipe 22.3 waits for the whole device here, whatever the flags say: nothing may be held.
             (4..6, _, _, Some(query)) if all => {
                 if way == 4 {
                     self.queries.wait(query);
