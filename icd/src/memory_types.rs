@@ -12,7 +12,7 @@
 //! Profile `unified`: the emulated types are `DEVICE_LOCAL` where the host's are, and there is no explicit type.
 //!
 //! A type is `DEVICE_LOCAL` if and only if its heap is. Where the host type's heap is and ours must not be,
-//! the table has a second heap of half its size: emulated memory is kept twice.
+//! the table has a second heap of the same size beside it.
 
 use ash::vk;
 
@@ -153,7 +153,7 @@ impl MemoryTypes {
         if let Some((_, index)) = found {
             return index;
         }
-        self.heaps.push(Heap { size: base.size / 2, flags: vk::MemoryHeapFlags::empty(), host });
+        self.heaps.push(Heap { size: base.size, flags: vk::MemoryHeapFlags::empty(), host });
         u32::try_from(self.heaps.len() - 1).expect("few heaps")
     }
 
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(table.bits_from_host(0), 0);
         let heaps = table.properties();
         assert_eq!(heaps.memory_heap_count, 2);
-        assert_eq!(heaps.memory_heaps[1].size, 1 << 29);
+        assert_eq!(heaps.memory_heaps[1].size, 1 << 30);
     }
 
     #[test]
