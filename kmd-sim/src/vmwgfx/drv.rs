@@ -168,8 +168,8 @@ impl<H: HostDevice> State<H> {
                 }
             }
             (true, false) => application.slice(0, size).copy_from(&host.slice(0, size)),
-            // No batch has been able to write it: the next one must find twins.
-            (false, _) => self.invalidate_write_set(),
+            // It is in no write set yet: the batch that first may write it makes its twins.
+            (false, _) => {}
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ impl Default for GpuBuilder {
 impl GpuBuilder {
     /// The version the application says it was written for.
     ///
-    /// Before 1.3 `vkQueueSubmit2` comes from an extension, before 1.2 timeline semaphores do; 1.0 has neither.
+    /// Before 1.3 vkQueueSubmit2 comes from an extension, before 1.2 timelines do; 1.0 has neither.
     pub fn api(mut self, api: u32) -> Self {
         self.api = api;
         if api < vk::API_VERSION_1_1 {

@@ -6,10 +6,11 @@
 //!
 //! # Contract
 //!
-//! A test is trusted code: the functions here are safe to call, but they neither track which object the device
-//! still uses nor check Vulkan's valid usage. Keep objects alive until the work that uses them is complete.
-//! Each object holds its [`Gpu`], so the order of drops does not matter otherwise. When a test panics nothing is
-//! destroyed, for destruction could wait for work that will never end, and the failure would become a hang.
+//! A test is trusted code: the functions here are safe to call, but they neither track which object the
+//! device still uses nor check Vulkan's valid usage. Keep objects alive until the work that uses them is
+//! complete. Each object holds its [`Gpu`], so the order of drops does not matter otherwise. When a test
+//! panics nothing is destroyed: destruction could wait for work that will never end, and the failure would
+//! become a hang.
 //!
 //! Every wait has a limit and fails loudly at it; waits Vulkan offers no limit for end with the process, see
 //! [`loader::HANG_LIMIT`].

@@ -7,7 +7,7 @@ use lockstep_harness::{
 /// A size of several pages that is a multiple of neither 8 nor a page.
 const SIZE: usize = 4 * PAGE + 21;
 
-/// What every test here watches: the device copies `SIZE` known bytes into a mapped buffer full of other bytes.
+/// What most tests here watch: the device copies known bytes into a mapped buffer full of others.
 struct Copy {
     gpu: Gpu,
     _source: Buffer,

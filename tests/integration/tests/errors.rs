@@ -28,7 +28,8 @@ fn lines_of_lockstep(output: &Output) -> Vec<String> {
     text.lines().filter(|line| line.starts_with("lockstep: ")).map(str::to_owned).collect()
 }
 
-/// Asserts that an instance on Lockstep alone fails by one line about a variable, and lavapipe beside it works.
+/// Asserts that an instance on Lockstep alone fails by one line about a variable, and that lavapipe beside
+/// it works.
 fn assert_one_line_about(variable: &str, value: &str) {
     if !lockstep_under_test() {
         skip("the variables are Lockstep's");

@@ -121,16 +121,41 @@ fn zeroes_of_the_processor_survive_in_fresh_pages() {
     shared.round(80, &processor, &device, Some(0));
 }
 
-#[test]
-fn zeroes_in_pages_nobody_ever_touched_survive_beside_the_devices_bytes() {
-    let gpu = Gpu::new();
-    // What the device's side of new memory holds is nobody's business, so it had better not be zero by
-    // chance: holes between memory that stays are filled again by most allocators.
-    let mut used: Vec<_> = (0..32).map(|_| Buffer::mapped(&gpu, Kind::Coherent, SIZE)).collect();
+/// Sees to it that the device's side of new memory is probably not zero: what it holds is nobody's business.
+fn leave_garbage(gpu: &Gpu) {
+    // Holes between memory that stays are filled again by most allocators.
+    let mut used: Vec<_> = (0..32).map(|_| Buffer::unmapped(gpu, Kind::Coherent, SIZE)).collect();
     gpu.run(|r| used.iter().for_each(|buffer| r.fill(buffer, 0, SIZE, 0xE7)));
     for hole in (1..16).rev() {
         used.remove(2 * hole);
     }
+    // They stay for as long as the process does, and the device with them.
+    std::mem::forget(used);
+}
+
+#[test]
+fn zeroes_in_the_very_first_map_of_a_device_survive_beside_the_devices_bytes() {
+    let gpu = Gpu::new();
+    leave_garbage(&gpu);
+    let page = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let commands = Commands::new(&gpu, |r| (0..SIZE / 8).for_each(|n| r.fill(&page, 8 * n, 4, 0x91)));
+    let (timeline, fence) = (Timeline::new(&gpu), Fence::new(&gpu));
+
+    gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands)], Some(&fence));
+    (0..SIZE).filter(|at| at % 8 >= 4 || *at >= SIZE / 8 * 8).for_each(|at| page.bytes().store(at, 0));
+    timeline.signal(1);
+    fence.wait();
+
+    let expected: Vec<u8> =
+        (0..SIZE).map(|at| if at % 8 < 4 && at < SIZE / 8 * 8 { 0x91 } else { 0 }).collect();
+    assert_eq!(page.bytes().read_all(), expected);
+    assert_eq!(page.all_as_device_sees(), expected);
+}
+
+#[test]
+fn zeroes_in_pages_nobody_ever_touched_survive_beside_the_devices_bytes() {
+    let gpu = Gpu::new();
+    leave_garbage(&gpu);
     let (processor, device) = deal(5, SIZE, 3);
     let source = Buffer::coherent_with(&gpu, &vec![0x91; SIZE]);
     let page = Buffer::mapped(&gpu, Kind::Coherent, SIZE);

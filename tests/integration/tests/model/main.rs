@@ -1,8 +1,8 @@
 //! Random programs, legal ones, against a reference that is nothing but vectors of bytes.
 //!
-//! Processor and device write random ranges of buffers that share allocations and pages; batches are held in
-//! flight by a timeline the host signals; every way to learn of completion is used. The [`world`] knows at any
-//! time which bytes must have which value, and after every step all bytes of all mapped buffers are compared.
+//! Processor and device write random ranges of buffers that share allocations and pages; batches are held
+//! in flight by a timeline the host signals; every way to learn of completion is used. The [`world`] knows at
+//! any time which bytes must have which value, and after every step it compares all that are mapped.
 //!
 //! `LOCKSTEP_MODEL_SEEDS` says how many programs run (12), `LOCKSTEP_MODEL_FIRST_SEED` where they start (1).
 //! A failure prints the seed and the program's last steps.

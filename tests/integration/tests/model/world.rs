@@ -1,9 +1,9 @@
 //! Buffers, what is in flight, and which byte must have which value.
 //!
 //! A batch is *held* until the host's timeline lets it and all before it go; then its effects are in the
-//! reference, and until the host has learnt of its completion the bytes it writes are the device's alone, those
-//! it reads are nobody's to write. Bytes of held batches are still free: what the processor writes before it
-//! lets them go comes first, by the specification's rule for vkSignalSemaphore.
+//! reference, and until the host has learnt of its completion the bytes it writes are the device's alone,
+//! those it reads are nobody's to write. Bytes of held batches are still free: what the processor writes
+//! before it lets them go comes first, by the specification's rule for vkSignalSemaphore.
 
 use crate::ops::{Op, Span, shader};
 use lockstep_harness::{
