@@ -1,6 +1,7 @@
 # One command each; every one of them installs what it lacks on Debian or Ubuntu.
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
+#   make tsan       the tests again, under ThreadSanitizer
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
 
@@ -12,7 +13,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test lint deps install uninstall clean
+.PHONY: run build test tsan lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -23,6 +24,9 @@ build:
 
 test: deps lint
 	scripts/test
+
+tsan: deps
+	scripts/tsan
 
 lint: deps
 	$(CARGO) fmt --all --check
