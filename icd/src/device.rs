@@ -198,7 +198,7 @@ impl DeviceState {
         let Some(counter) = later.get_semaphore_counter_value else {
             log::error!("the host driver has no vkGetSemaphoreCounterValue");
             // SAFETY: nobody has seen the device.
-            unsafe { fns.destroy_device(None) };
+            unsafe { (fns.fp_v1_0().destroy_device)(handle, allocator) };
             return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
         };
         let host = MappedHost::new(handle, fns.fp_v1_0().map_memory, counter);

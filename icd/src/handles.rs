@@ -32,6 +32,13 @@ impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }
 
+    /// Calls `op` with every entry, unless the table is being changed right now.
+    pub fn try_for_each(&self, op: impl FnMut(&Arc<V>)) {
+        if let Ok(table) = self.0.try_read() {
+            table.values().for_each(op);
+        }
+    }
+
     /// Takes out all entries that `keep` refuses.
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|handle, state| keep(handle, state));

@@ -45,17 +45,15 @@ pub fn device_created(path: Option<&Path>) {
 /// Adds the counters of a device that is destroyed, and writes the file.
 pub fn device_destroyed(stats: &Stats) {
     let mut total = TOTAL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(total) = &mut *total {
+    if let Some(total) = &mut *total
+        && total.process == std::process::id()
+    {
         total.stats.add(stats);
         write(total, Stats::default());
     }
 }
 
 fn write(total: &Total, alive: Stats) {
-    // A child of fork(2) has a copy of the counters, and they are not its own.
-    if total.process != std::process::id() {
-        return;
-    }
     let mut stats = total.stats;
     stats.add(&alive);
     let report = Report { devices: total.devices, stats };
@@ -67,13 +65,19 @@ fn write(total: &Total, alive: Stats) {
     }
 }
 
+/// Never waits: exit(3) may have been called from a signal handler that interrupted the holder of a lock.
 extern "C" fn at_exit() {
-    let total = TOTAL.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(total) = TOTAL.try_lock() else { return };
     let Some(total) = &*total else { return };
+    // Locks of a child of fork(2) may be held by threads it does not have.
+    if total.process != std::process::id() {
+        return;
+    }
     let mut alive = Stats::default();
-    DEVICES.retain(|_, device| {
-        alive.add(&device.km.stats());
-        true
+    DEVICES.try_for_each(|device| {
+        if let Some(stats) = device.km.try_stats() {
+            alive.add(&stats);
+        }
     });
     write(total, alive);
 }

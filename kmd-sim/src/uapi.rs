@@ -138,6 +138,11 @@ impl<H: HostDevice> Device<H> {
         self.reserve().stats
     }
 
+    /// The counters, unless the device is busy: for the moments that must not wait.
+    pub fn try_stats(&self) -> Option<Stats> {
+        self.try_reserve().map(|state| state.stats)
+    }
+
     /// The host device.
     pub fn host(&self) -> &H {
         &self.host

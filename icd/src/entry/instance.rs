@@ -83,8 +83,11 @@ pub(super) unsafe extern "system" fn create_instance(
     // SAFETY: valid usage.
     let info = unsafe { &*info };
     // SAFETY: valid usage.
-    let asked = unsafe { info.p_application_info.as_ref() }.map_or(0, |application| application.api_version);
-    let api_version = asked.max(vk::API_VERSION_1_0);
+    let application = unsafe { info.p_application_info.as_ref() };
+    let asked = application.map_or(0, |application| application.api_version).max(vk::API_VERSION_1_0);
+    // Commands of later versions were not reviewed: the host must not think that they are asked for.
+    let api_version = asked.min(API_VERSION);
+    let application = application.map(|application| vk::ApplicationInfo { api_version, ..*application });
 
     // Features of devices are asked for by an extension before version 1.1.
     // SAFETY: valid usage.
@@ -96,6 +99,7 @@ pub(super) unsafe extern "system" fn create_instance(
         names.push(properties2.as_ptr());
     }
     let host_info = vk::InstanceCreateInfo {
+        p_application_info: application.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
         enabled_extension_count: u32::try_from(names.len()).unwrap_or(u32::MAX),
         pp_enabled_extension_names: names.as_ptr(),
         ..*info

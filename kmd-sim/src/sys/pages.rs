@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom};
 use rustix::io::Errno;
+use rustix::mm::Advice;
 
 use super::memory::SharedMem;
 use crate::addr::{PAGE_SIZE, PAGE_WORDS};
@@ -40,6 +41,8 @@ impl TwiceMapped {
                 .map_err(|_| Error::NoMemory)
         };
         let (application, driver) = (map()?, map()?);
+        // The same bytes twice in a core dump help nobody.
+        advise(driver.as_mut_ptr(), driver.len(), Advice::LinuxDontDump);
         Ok(Self { file, application, driver })
     }
 
@@ -93,7 +96,11 @@ impl PrivatePages {
     /// Reserves `bytes` bytes (a multiple of the page size).
     pub fn new(bytes: u64) -> Result<Self> {
         let map = MmapOptions::new().len(to_usize(bytes)).no_reserve_swap().map_anon();
-        Ok(Self { map: map.map_err(|_| Error::NoMemory)? })
+        let mut map = map.map_err(|_| Error::NoMemory)?;
+        advise(map.as_mut_ptr(), map.len(), Advice::LinuxDontDump);
+        // It is sparse by design: a huge page for each byte would not be.
+        advise(map.as_mut_ptr(), map.len(), Advice::LinuxNoHugepage);
+        Ok(Self { map })
     }
 
     /// The words of page `page`.
@@ -111,14 +118,19 @@ impl PrivatePages {
         let start = to_usize(pages.start * PAGE_SIZE);
         let len = to_usize((pages.end - pages.start) * PAGE_SIZE);
         let bytes = &mut self.map[start..start + len];
-        let advice = rustix::mm::Advice::LinuxDontNeed;
         // SAFETY: the range is inside a private anonymous mapping that is borrowed exclusively, so that
         // nobody sees its bytes change to zero.
-        let result = unsafe { rustix::mm::madvise(bytes.as_mut_ptr().cast(), len, advice) };
+        let result = unsafe { rustix::mm::madvise(bytes.as_mut_ptr().cast(), len, Advice::LinuxDontNeed) };
         if result.is_err() {
             bytes.fill(0);
         }
     }
+}
+
+/// Gives the kernel advice that changes no content; that it is not taken is no error.
+fn advise(base: *mut u8, len: usize, advice: Advice) {
+    // SAFETY: the caller passes a whole mapping, and none of the advices it passes changes a byte of it.
+    let _ = unsafe { rustix::mm::madvise(base.cast(), len, advice) };
 }
 
 /// A size in bytes as the platform's `usize`; Lockstep runs on 64-bit machines.

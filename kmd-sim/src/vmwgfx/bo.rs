@@ -1,9 +1,12 @@
 //! Kernel file: `vmwgfx_bo.c`. Buffer objects: guest memory the device knows as a MOB.
 
+use std::ops::Range;
+
 use super::page_dirty::BoDirty;
 use super::resource::ResTree;
 use crate::coherence::page::PageState;
 use crate::svga::HostDevice;
+use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::ttm::bo::BufferObject;
 
@@ -54,6 +57,8 @@ pub struct Bo<H: HostDevice> {
     pub stale: bool,
     /// Resources attached to it.
     pub resources: ResTree,
+    /// The pages they let the device write, all of them ready for it; `None` when that must be worked out.
+    pub dirtying: Option<Arc<[Range<u64>]>>,
 }
 
 impl<H: HostDevice> Bo<H> {
@@ -68,6 +73,7 @@ impl<H: HostDevice> Bo<H> {
             device_written: false,
             stale: false,
             resources: ResTree::default(),
+            dirtying: None,
         }
     }
 }

@@ -87,8 +87,8 @@ impl<H: HostDevice> State<H> {
     /// Destroys a buffer object, mapped or not (`vmw_bo_destroy`). Its host memory is the caller's.
     pub(crate) fn bo_destroy(&mut self, id: BoId) {
         let Some(bo) = self.bos.remove(&id) else { return };
-        if bo.has_dirtying_resource() {
-            self.invalidate_write_set();
+        if bo.dirtying.is_none_or(|runs| !runs.is_empty()) {
+            self.invalidate_write_set(id);
         }
         let Some(node) = bo.tbo.node() else { return };
         match (bo.sync, &mut self.tracking, &mut self.explicit) {
@@ -204,10 +204,9 @@ impl<H: HostDevice> State<H> {
         access: Access,
     ) {
         let Some(bo) = self.bos.get_mut(&id) else { return };
-        let bytes = bytes.start..bytes.end.min(bo.tbo.size());
-        bo.resources.attach(resource, bytes, access);
+        bo.resources.attach(resource, bytes.start..bytes.end.min(bo.tbo.size()), access);
         if access == Access::Dirtying {
-            self.invalidate_write_set();
+            self.invalidate_write_set(id);
         }
     }
 
@@ -215,7 +214,7 @@ impl<H: HostDevice> State<H> {
     pub(crate) fn resource_detach(&mut self, id: BoId, resource: ResourceId, offset: u64) {
         let Some(bo) = self.bos.get_mut(&id) else { return };
         if bo.resources.detach(resource, offset) == Some(Access::Dirtying) {
-            self.invalidate_write_set();
+            self.invalidate_write_set(id);
         }
     }
 

@@ -42,6 +42,11 @@ impl<H: HostDevice> Device<H> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the reservation if nobody has it.
+    pub(crate) fn try_reserve(&self) -> Option<MutexGuard<'_, State<H>>> {
+        self.state.try_lock().ok()
+    }
+
     /// Adds a context that counts on `timeline`, which stands at zero.
     pub fn context_create(&self, timeline: H::Timeline) -> ContextId {
         let mut state = self.reserve();

@@ -17,7 +17,7 @@ pub struct ContextId(pub usize);
 #[derive(Debug, Default)]
 pub struct WriteSet {
     /// Runs of page indices inside each object.
-    pub ranges: Vec<(BoId, Vec<Range<u64>>)>,
+    pub ranges: Vec<(BoId, Arc<[Range<u64>]>)>,
 }
 
 /// The part of a context that is read without the reservation.

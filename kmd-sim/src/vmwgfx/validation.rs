@@ -4,7 +4,9 @@
 //! The bound is conservative: all pages with a resource that the device may write. It is computed when
 //! resources or mappings change, not for every batch.
 
-use super::bo::{Bo, Sync};
+use std::ops::Range;
+
+use super::bo::{BoId, Sync};
 use super::drv::State;
 use super::fence::WriteSet;
 use crate::svga::HostDevice;
@@ -18,18 +20,9 @@ impl<H: HostDevice> State<H> {
             return Arc::clone(writes);
         }
         let mut writes = WriteSet::default();
-        let ids: Vec<_> = self.bos.keys().copied().collect();
+        let ids: Vec<BoId> = self.bos.keys().copied().collect();
         for id in ids {
-            let Some(bo) = self.bos.get_mut(&id) else { continue };
-            let runs = bo.resources.dirtying_pages();
-            if runs.is_empty() {
-                continue;
-            }
-            bo.device_written = true;
-            if bo.sync == Sync::Coherent {
-                for page in runs.iter().cloned().flatten() {
-                    self.with_page(id, page, |page| page.share());
-                }
+            if let Some(runs) = self.validate_bo(id) {
                 writes.ranges.push((id, runs));
             }
         }
@@ -38,15 +31,32 @@ impl<H: HostDevice> State<H> {
         writes
     }
 
-    /// The next batch needs a new write set, after `bo` changed in a way that concerns it.
-    pub(super) fn invalidate_write_set(&mut self) {
-        self.write_set = None;
+    /// The pages of a coherent object that the device may write, if any; they have twins from here on.
+    fn validate_bo(&mut self, id: BoId) -> Option<Arc<[Range<u64>]>> {
+        let bo = self.bos.get_mut(&id)?;
+        let runs = match &bo.dirtying {
+            Some(runs) => Arc::clone(runs),
+            None => {
+                let runs: Arc<[_]> = bo.resources.dirtying_pages().into();
+                bo.dirtying = Some(Arc::clone(&runs));
+                bo.device_written |= !runs.is_empty();
+                if bo.sync == Sync::Coherent {
+                    for page in runs.iter().cloned().flatten() {
+                        self.with_page(id, page, |page| page.share());
+                    }
+                }
+                runs
+            }
+        };
+        let coherent = self.bos.get(&id)?.sync == Sync::Coherent;
+        (coherent && !runs.is_empty()).then_some(runs)
     }
-}
 
-impl<H: HostDevice> Bo<H> {
-    /// Whether the device may write any of it.
-    pub(super) fn has_dirtying_resource(&self) -> bool {
-        !self.resources.dirtying_pages().is_empty()
+    /// The next batch needs a new write set, after what the device may write of an object changed.
+    pub(super) fn invalidate_write_set(&mut self, id: BoId) {
+        self.write_set = None;
+        if let Some(bo) = self.bos.get_mut(&id) {
+            bo.dirtying = None;
+        }
     }
 }
