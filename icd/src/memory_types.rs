@@ -1,13 +1,14 @@
 //! The table of memory types, and its translation to the host's and back (specification chapter
 //! "Memory Allocation", "Device Memory Properties").
 //!
-//! Profile `paravirtual`: device-only types; emulated types, `HOST_VISIBLE | HOST_COHERENT` with and without
-//! `HOST_CACHED`; and an explicitly synchronised type, `HOST_VISIBLE | HOST_CACHED`. Emulated types stand over each
-//! host type that is visible and coherent, so that what the host promises of its coherent types holds of
-//! ours: a type is offered for a resource exactly when the host type behind it is.
+//! Profile `paravirtual`: device-only types, emulated coherent types, and a type that the application flushes and
+//! invalidates. Emulated types stand over each host type that is visible and coherent, so that what the host
+//! promises of its coherent types holds of ours: a type is offered for a resource exactly when the host type
+//! behind it is.
 //!
-//! All emulated memory is cached. That one type does not say so lets it stand before the explicit type: programs
-//! that take the first visible type and never flush are many (docs/decisions/0001).
+//! Programs that take the first type they like among the visible ones, and never flush, are many. They are meant
+//! to find a coherent type, whatever they like, as far as the specification's order of types allows
+//! (docs/decisions/0001).
 //!
 //! Profile `unified`: the emulated types are `DEVICE_LOCAL` where the host's are, and there is no explicit type.
 //!
@@ -115,18 +116,30 @@ impl MemoryTypes {
 
     /// The visible types of `paravirtual`, over the host's coherent types, best first.
     fn add_paravirtual(&mut self, coherent: &[(u32, vk::MemoryType)]) {
+        let is_local = |host_type: &vk::MemoryType| host_type.property_flags.contains(Flags::DEVICE_LOCAL);
         let emulated = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
-        for (index, host_type) in coherent {
-            let heap = self.guest_heap(host_type.heap_index);
-            self.add(emulated, heap, *index, Kind::Emulated);
+        let explicit = Flags::HOST_VISIBLE | Flags::HOST_CACHED;
+        let Some((best, best_type)) = coherent.first() else { return };
+        if is_local(best_type) {
+            // One memory for all. Three types of which none is a subset of another: cached first, then local,
+            // and last the one that must be flushed.
+            for (index, host_type) in coherent {
+                let heap = self.guest_heap(host_type.heap_index);
+                self.add(emulated | Flags::HOST_CACHED, heap, *index, Kind::Emulated);
+            }
+            self.add(emulated | Flags::DEVICE_LOCAL, best_type.heap_index, *best, Kind::Emulated);
+            self.add(explicit | Flags::DEVICE_LOCAL, best_type.heap_index, *best, Kind::Explicit);
+            return;
         }
-        if let Some((index, host_type)) = coherent.first() {
-            let heap = self.guest_heap(host_type.heap_index);
-            self.add(Flags::HOST_VISIBLE | Flags::HOST_CACHED, heap, *index, Kind::Explicit);
-        }
+        // Memory apart. All emulated memory is cached: that a type does not say so lets it stand before the
+        // explicit one.
         for (index, host_type) in coherent {
-            let heap = self.guest_heap(host_type.heap_index);
-            self.add(emulated | Flags::HOST_CACHED, heap, *index, Kind::Emulated);
+            let local = host_type.property_flags & Flags::DEVICE_LOCAL;
+            self.add(emulated | local, host_type.heap_index, *index, Kind::Emulated);
+        }
+        self.add(explicit, best_type.heap_index, *best, Kind::Explicit);
+        for (index, host_type) in coherent.iter().filter(|(_, host_type)| !is_local(host_type)) {
+            self.add(emulated | Flags::HOST_CACHED, host_type.heap_index, *index, Kind::Emulated);
         }
     }
 
@@ -251,12 +264,30 @@ mod tests {
     fn one_type_of_everything_becomes_one_of_each_kind() {
         let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, true);
         let kinds: Vec<_> = table.types.iter().map(|t| t.kind).collect();
-        assert_eq!(kinds, [Kind::DeviceOnly, Kind::Emulated, Kind::Explicit, Kind::Emulated, Kind::Native]);
+        assert_eq!(kinds, [Kind::DeviceOnly, Kind::Emulated, Kind::Emulated, Kind::Explicit, Kind::Native]);
         assert_eq!(table.bits_from_host(1), 0b11111);
         assert_eq!(table.bits_from_host(0), 0);
         let heaps = table.properties();
         assert_eq!(heaps.memory_heap_count, 2);
         assert_eq!(heaps.memory_heaps[1].size, 1 << 30);
+    }
+
+    /// The type an allocator takes that wants `required` and counts missing `preferred` flags; the first wins.
+    fn chosen(table: &MemoryTypes, required: Flags, preferred: Flags) -> Kind {
+        let fits = table.types.iter().filter(|t| t.flags.contains(required));
+        fits.min_by_key(|t| (preferred & !t.flags).as_raw().count_ones()).unwrap().kind
+    }
+
+    #[test]
+    fn a_program_that_never_flushes_finds_coherent_memory_whatever_it_prefers() {
+        let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, false);
+        for preferred in [Flags::empty(), Flags::HOST_CACHED, Flags::DEVICE_LOCAL, Flags::HOST_COHERENT] {
+            assert_eq!(chosen(&table, Flags::HOST_VISIBLE, preferred), Kind::Emulated, "{preferred:?}");
+        }
+        let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, false);
+        for preferred in [Flags::empty(), Flags::DEVICE_LOCAL, Flags::HOST_COHERENT] {
+            assert_eq!(chosen(&table, Flags::HOST_VISIBLE, preferred), Kind::Emulated, "{preferred:?}");
+        }
     }
 
     #[test]
@@ -273,14 +304,14 @@ mod tests {
         let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, false);
         let emulated: Vec<_> =
             table.types.iter().filter(|t| t.kind == Kind::Emulated).map(|t| t.host).collect();
-        assert_eq!(emulated, [3, 2, 4, 3, 2, 4]);
+        assert_eq!(emulated, [3, 2, 4, 3, 2]);
         let device_only: Vec<_> =
             table.types.iter().filter(|t| t.kind == Kind::DeviceOnly).map(|t| t.host).collect();
         assert_eq!(device_only, [0, 1]);
         // A resource for host type 4 alone gets the types over it.
         let bits = table.bits_from_host(1 << 4);
         assert!((0..32).filter(|i| bits >> i & 1 != 0).all(|i| table.get(i).unwrap().host == 4));
-        assert_eq!(bits.count_ones(), 2);
+        assert_eq!(bits.count_ones(), 1);
     }
 
     #[test]
