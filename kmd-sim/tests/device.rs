@@ -120,6 +120,23 @@ fn a_zero_written_over_what_the_device_left_before_the_first_map_is_flushed() {
 }
 
 #[test]
+fn a_flush_after_the_unmap_leaves_alone_what_a_batch_wrote_meanwhile() {
+    let (device, host, bo) = device_with_bo();
+    let context = device.context_create(());
+    let guest = device.bo_map(bo).unwrap();
+    device.execbuf(context, 1).unwrap();
+    guest.store_byte(0, 1);
+    device.bo_unmap(bo);
+    host.block(0).store_byte(1, 2);
+    host.complete(1);
+    device.retire_completed();
+    device.flush().unwrap();
+    assert_eq!([0, 1].map(|at| read(&host.block(0), at)), [1, 2]);
+    let guest = device.bo_map(bo).unwrap();
+    assert_eq!([0, 1].map(|at| read(&guest, at)), [1, 2]);
+}
+
+#[test]
 fn a_batch_the_device_refused_holds_nothing_up() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());

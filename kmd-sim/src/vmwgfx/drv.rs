@@ -55,6 +55,8 @@ pub struct State<H: HostDevice> {
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     explicit: Option<Arena>,
+    /// Objects with recorded dirty pages.
+    pub(super) dirty_bos: Vec<BoId>,
     /// The write set of the next batch, while nothing has changed it.
     pub(super) write_set: Option<Arc<WriteSet>>,
     /// Fences of each context.
@@ -70,6 +72,7 @@ impl<H: HostDevice> State<H> {
             arena_bytes,
             tracking: None,
             explicit: None,
+            dirty_bos: Vec::new(),
             write_set: None,
             fences: Vec::new(),
             stats: Stats::default(),
@@ -130,48 +133,55 @@ impl<H: HostDevice> State<H> {
 
     /// Gives an object its guest pages, and them their first content.
     fn place(&mut self, host: &H, id: BoId) -> Result<()> {
-        let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
-        let num_pages = bo.tbo.num_pages();
-        let host = host.map(bo.memory, bo.tbo.size())?;
-        let tracked = bo.sync == Sync::Coherent;
-        let (arena, states) = if tracked {
-            let tracking = match &mut self.tracking {
-                Some(tracking) => tracking,
-                none => none.insert(Tracking::new(self.arena_bytes)?),
-            };
-            (&mut tracking.arena, num_pages)
-        } else {
-            let arena = match &mut self.explicit {
-                Some(arena) => arena,
-                none => none.insert(Arena::new("lockstep-explicit", self.arena_bytes)?),
-            };
-            (arena, 0)
-        };
+        let bo = self.bos.get(&id).ok_or(Error::Invalid)?;
+        let (sync, num_pages, size, memory) = (bo.sync, bo.tbo.num_pages(), bo.tbo.size(), bo.memory);
+        let arena = self.arena(sync)?;
         let node = arena.alloc(num_pages)?;
         let (application, driver) = (arena.application_pages(&node), arena.driver_pages(&node));
-        if let (true, Some(tracking)) = (tracked, &mut self.tracking) {
+        // Last, since it cannot be taken back.
+        let host = match host.map(memory, size) {
+            Ok(host) => host,
+            Err(error) => {
+                arena.free(&node);
+                return Err(error);
+            }
+        };
+        let tracked = if sync == Sync::Coherent { num_pages } else { 0 };
+        if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
             tracking.by_node.insert(node.start, id);
         }
+        let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
         bo.tbo.place(node);
         bo.mapping = Some(Mapping {
             host,
             application,
             driver,
-            pages: vec![PageState::Fresh; to_usize(states)],
-            dirty: BoDirty::new(states),
+            pages: vec![PageState::Fresh; to_usize(tracked)],
+            dirty: BoDirty::new(tracked),
         });
-        let (written, size) = (bo.device_written, to_usize(bo.tbo.size()));
-        match (written, tracked) {
-            (true, true) => {
-                for page in 0..num_pages {
-                    self.with_page(id, page, |page| page.adopt());
+        // Otherwise it is in no write set yet: the batch that first may write it makes its twins.
+        if bo.device_written {
+            let len = to_usize(size);
+            match sync {
+                Sync::Coherent => {
+                    for page in 0..num_pages {
+                        self.with_page(id, page, |page| page.adopt());
+                    }
                 }
+                Sync::Explicit => application.slice(0, len).copy_from(&host.slice(0, len)),
             }
-            (true, false) => application.slice(0, size).copy_from(&host.slice(0, size)),
-            // It is in no write set yet: the batch that first may write it makes its twins.
-            (false, _) => {}
         }
         Ok(())
+    }
+
+    /// The arena for objects synchronised this way, made when first needed.
+    fn arena(&mut self, sync: Sync) -> Result<&mut Arena> {
+        Ok(match (sync, &mut self.tracking, &mut self.explicit) {
+            (Sync::Coherent, Some(tracking), _) => &mut tracking.arena,
+            (Sync::Coherent, none, _) => &mut none.insert(Tracking::new(self.arena_bytes)?).arena,
+            (Sync::Explicit, _, Some(arena)) => arena,
+            (Sync::Explicit, _, none) => none.insert(Arena::new("lockstep-explicit", self.arena_bytes)?),
+        })
     }
 
     /// Calls `op` with page `page` of a mapped coherent object; `None` where there is no such page.

@@ -12,10 +12,9 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::bo::{Bo, BoId, Sync};
+use super::bo::{BoId, Sync};
 use super::drv::State;
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
-use crate::addr::Pgoff;
 use crate::coherence::merge::Neighbours;
 use crate::error::Result;
 use crate::mm::mapping_dirty_helpers::clean_record_shared_mapping_range;
@@ -138,15 +137,31 @@ impl<H: HostDevice> Device<H> {
 }
 
 impl<H: HostDevice> State<H> {
-    /// Scans all guest pages and takes the CPU's changes over to host memory.
+    /// Takes all changes of the CPU over to host memory.
     fn flush(&mut self) -> Result<()> {
+        self.scan()?;
+        let dirty_bos = std::mem::take(&mut self.dirty_bos);
+        if dirty_bos.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        for id in dirty_bos {
+            self.stats.bytes_flushed += self.flush_bo(id);
+        }
+        // Stores to write-combining host memory must have left the CPU before the device is told.
+        fence(Ordering::SeqCst);
+        self.stats.flush_ns += nanos_since(start);
+        Ok(())
+    }
+
+    /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
+    /// flushed the next time.
+    fn scan(&mut self) -> Result<()> {
         let Some(tracking) = &mut self.tracking else { return Ok(()) };
         let start = Instant::now();
         // Counted before anything is scanned: a page written before has its block by now.
         tracking.arena.update_populated()?;
-        let (bos, by_node) = (&mut self.bos, &tracking.by_node);
-        let mut touched: Vec<BoId> = Vec::new();
-        let mut dirty = 0;
+        let (bos, by_node, dirty_bos) = (&mut self.bos, &tracking.by_node, &mut self.dirty_bos);
         let mut at = 0;
         while let Some(stretch) = tracking.arena.next_populated(at) {
             at = stretch.end;
@@ -158,38 +173,26 @@ impl<H: HostDevice> State<H> {
                 for (node, id) in by_node.range(from..run.end) {
                     let Some(bo) = bos.get_mut(id) else { continue };
                     let pages = run.start.max(*node)..run.end.min(node + bo.tbo.num_pages());
-                    if pages.start >= pages.end {
-                        continue;
-                    }
-                    dirty += pages.end - pages.start;
-                    record(bo, &pages, *node);
-                    if touched.last() != Some(id) {
-                        touched.push(*id);
+                    let (Some(mapping), false) = (&mut bo.mapping, pages.is_empty()) else { continue };
+                    mapping.dirty.record(pages.start - node..pages.end - node);
+                    self.stats.pages_dirty += pages.end - pages.start;
+                    if dirty_bos.last() != Some(id) {
+                        dirty_bos.push(*id);
                     }
                 }
             })?;
         }
-        self.stats.pages_dirty += dirty;
-        let scanned = Instant::now();
-        self.stats.scan_ns += nanos(start, scanned);
-        if touched.is_empty() {
-            return Ok(());
-        }
-        // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
-        let pending = self.fences.iter().any(|fences| !fences.is_empty());
-        let device = if pending { Neighbours::Busy } else { Neighbours::Quiet };
-        for id in touched {
-            self.stats.bytes_flushed += self.flush_bo(id, device);
-        }
-        // Stores to write-combining host memory must have left the CPU before the device is told.
-        fence(Ordering::SeqCst);
-        self.stats.flush_ns += nanos(scanned, Instant::now());
+        self.stats.scan_ns += nanos_since(start);
         Ok(())
     }
 
     /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
-    fn flush_bo(&mut self, id: BoId, device: Neighbours) -> u64 {
-        let Some(mapping) = self.bos.get_mut(&id).and_then(|bo| bo.mapping.as_mut()) else { return 0 };
+    fn flush_bo(&mut self, id: BoId) -> u64 {
+        // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
+        let pending = self.fences.iter().any(|fences| !fences.is_empty());
+        let Some(bo) = self.bos.get_mut(&id) else { return 0 };
+        let device = if pending || bo.stale { Neighbours::Busy } else { Neighbours::Quiet };
+        let Some(mapping) = &mut bo.mapping else { return 0 };
         let mut runs = Vec::new();
         mapping.dirty.transfer(|run| runs.push(run));
         let mut flushed = 0;
@@ -215,7 +218,7 @@ impl<H: HostDevice> State<H> {
             }
         }
         self.stats.pulls += 1;
-        self.stats.pull_ns += nanos(start, Instant::now());
+        self.stats.pull_ns += nanos_since(start);
     }
 
     /// Pulls every page of an object the device may have written.
@@ -236,13 +239,6 @@ impl<H: HostDevice> State<H> {
     }
 }
 
-/// Records the guest pages `pages` in the tracker of the object at `node`.
-fn record<H: HostDevice>(bo: &mut Bo<H>, pages: &Range<Pgoff>, node: Pgoff) {
-    if let Some(mapping) = &mut bo.mapping {
-        mapping.dirty.record(pages.start - node..pages.end - node);
-    }
-}
-
-fn nanos(from: Instant, to: Instant) -> u64 {
-    u64::try_from((to - from).as_nanos()).unwrap_or(u64::MAX)
+fn nanos_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
