@@ -215,42 +215,41 @@ pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
     code(copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_invalidate(bo, bytes)))
 }
 
-/// `vkGetMemoryFdPropertiesKHR`
-pub(super) unsafe extern "system" fn get_memory_fd_properties(
-    device: vk::Device,
-    handle_type: vk::ExternalMemoryHandleTypeFlags,
-    fd: i32,
-    out: *mut vk::MemoryFdPropertiesKHR<'_>,
-) -> vk::Result {
-    let state = state!(DEVICES, device);
-    let Some(properties) = state.later.memory_fd_properties else { return vk::Result::ERROR_UNKNOWN };
-    // SAFETY: valid usage.
-    let result = unsafe { properties(device, handle_type, fd, out) };
-    if result == vk::Result::SUCCESS {
-        // SAFETY: filled by the host.
-        let out = unsafe { &mut *out };
-        out.memory_type_bits = state.physical.types.bits_from_host(out.memory_type_bits);
-    }
-    result
+/// Defines an entry point that says which memory types can import a handle.
+macro_rules! import_properties {
+    ($name:ident, $host:ident, $handle:ty, $properties:ident, $doc:literal) => {
+        #[doc = $doc]
+        pub(super) unsafe extern "system" fn $name(
+            device: vk::Device,
+            handle_type: vk::ExternalMemoryHandleTypeFlags,
+            handle: $handle,
+            out: *mut vk::$properties<'_>,
+        ) -> vk::Result {
+            let state = state!(DEVICES, device);
+            let Some(host) = state.later.$host else { return vk::Result::ERROR_UNKNOWN };
+            // SAFETY: valid usage.
+            let result = unsafe { host(device, handle_type, handle, out) };
+            if result == vk::Result::SUCCESS {
+                // SAFETY: filled by the host.
+                let out = unsafe { &mut *out };
+                out.memory_type_bits = state.physical.types.bits_from_host(out.memory_type_bits);
+            }
+            result
+        }
+    };
 }
 
-/// `vkGetMemoryHostPointerPropertiesEXT`
-pub(super) unsafe extern "system" fn get_memory_host_pointer_properties(
-    device: vk::Device,
-    handle_type: vk::ExternalMemoryHandleTypeFlags,
-    pointer: *const c_void,
-    out: *mut vk::MemoryHostPointerPropertiesEXT<'_>,
-) -> vk::Result {
-    let state = state!(DEVICES, device);
-    let Some(properties) = state.later.memory_host_pointer_properties else {
-        return vk::Result::ERROR_UNKNOWN;
-    };
-    // SAFETY: valid usage.
-    let result = unsafe { properties(device, handle_type, pointer, out) };
-    if result == vk::Result::SUCCESS {
-        // SAFETY: filled by the host.
-        let out = unsafe { &mut *out };
-        out.memory_type_bits = state.physical.types.bits_from_host(out.memory_type_bits);
-    }
-    result
-}
+import_properties!(
+    get_memory_fd_properties,
+    memory_fd_properties,
+    i32,
+    MemoryFdPropertiesKHR,
+    "`vkGetMemoryFdPropertiesKHR`"
+);
+import_properties!(
+    get_memory_host_pointer_properties,
+    memory_host_pointer_properties,
+    *const c_void,
+    MemoryHostPointerPropertiesEXT,
+    "`vkGetMemoryHostPointerPropertiesEXT`"
+);
