@@ -89,18 +89,15 @@ fn imported_host_memory_is_coherent_through_the_applications_own_pointer() {
         let buffer_info =
             vk::BufferCreateInfo::default().size(LEN as u64).usage(usage).push_next(&mut external);
         let device = gpu.raw();
-        // SAFETY: The chains live for the calls, and the memory is of a type that the driver named.
-        let (buffer, memory) = unsafe {
-            (
-                device.create_buffer(&buffer_info, None).expect("buffer"),
-                device.allocate_memory(&info, None).expect("import"),
-            )
-        };
-        // SAFETY: All handles are of this device, and nothing is mapped or bound twice.
-        let mapped = unsafe {
-            device.bind_buffer_memory(buffer, memory, 0).expect("bind");
-            device.map_memory(memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty()).expect("map")
-        };
+        // SAFETY: The chain lives for the call.
+        let buffer = unsafe { device.create_buffer(&buffer_info, None) }.expect("vkCreateBuffer");
+        // SAFETY: The memory is of a type that the driver named.
+        let memory = unsafe { device.allocate_memory(&info, None) }.expect("vkAllocateMemory");
+        // SAFETY: Neither is bound yet.
+        unsafe { device.bind_buffer_memory(buffer, memory, 0) }.expect("vkBindBufferMemory");
+        let flags = vk::MemoryMapFlags::empty();
+        // SAFETY: The memory is visible and not mapped.
+        let mapped = unsafe { device.map_memory(memory, 0, vk::WHOLE_SIZE, flags) }.expect("vkMapMemory");
         let own = MappedBytes::new(pointer.cast(), LEN);
         own.write(0, &pattern(7, LEN));
         assert_eq!(
@@ -115,9 +112,8 @@ fn imported_host_memory_is_coherent_through_the_applications_own_pointer() {
         copy(&gpu, source.raw(), buffer);
         assert!(own.read_all() == pattern(9, LEN), "type {index}: what the device wrote");
         // SAFETY: The device is idle.
-        unsafe {
-            device.destroy_buffer(buffer, None);
-            device.free_memory(memory, None);
-        }
+        unsafe { device.destroy_buffer(buffer, None) };
+        // SAFETY: Nothing is bound to it any more.
+        unsafe { device.free_memory(memory, None) };
     }
 }
