@@ -17,9 +17,9 @@ pub enum Error {
     /// The device is lost (`EIO`).
     #[error("the host device is lost")]
     DeviceLost,
-    /// The kernel cannot track writes: what was called, and its answer.
+    /// The kernel refused something: what was called, and its answer.
     #[error("{call} failed: {errno}")]
-    Tracker {
+    Os {
         /// The system call.
         call: &'static str,
         /// Its error number.

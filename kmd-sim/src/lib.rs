@@ -7,7 +7,7 @@
 //!
 //! | module | what it is | kernel counterpart |
 //! |---|---|---|
-//! | [`addr`], [`bitmap`], [`error`], [`sync`] | leaves | `linux/bitmap.h`, errno |
+//! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`] | leaves | `linux/bitmap.h`, errno |
 //! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
 //! | [`mmu`] | how writes to guest pages are found out | page tables |
 //! | [`mm`] | dirty helpers over a range of pages | `mm/mapping_dirty_helpers.c` |
@@ -17,11 +17,12 @@
 //! | [`svga`] | the seam to the device | `device_include/svga3d_*.h` |
 //! | [`uapi`] | all that the driver above may call | `uapi/drm/vmwgfx_drm.h` |
 //!
-//! Dependencies point one way: `uapi → vmwgfx → coherence, ttm → mm → mmu → sys`.
+//! Dependencies point one way: `uapi → vmwgfx → coherence, ttm, mm → mmu → sys → leaves`.
 //!
 //! # Lock order
-//! `vmwgfx::execbuf` holds one lock, the device's *reservation* (`Mutex<State>`), for every flush and
-//! every pull. Under it only [`svga::HostDevice`] is called, which must not wait for device work.
+//! 1. the device's *reservation* (`Mutex<State>`), held for every flush and every pull; under it only
+//!    [`svga::HostDevice`] is called, which must not wait for device work;
+//! 2. the list of contexts (`RwLock`), held for a look.
 
 #![deny(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod coherence;
 pub mod error;
 pub mod mm;
 pub mod mmu;
+pub mod stats;
 pub mod svga;
 pub mod sync;
 pub mod sys;

@@ -1,4 +1,4 @@
 //! The one place that names `std::sync`, so that a model checker's types can take its place.
 
-pub use std::sync::atomic::{AtomicU64, Ordering, fence};
+pub use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 pub use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};

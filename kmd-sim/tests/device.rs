@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 
 use kmd_sim::sys::memory::PageBuf;
 use kmd_sim::sys::pages::TwiceMapped;
-use kmd_sim::uapi::{Access, BoId, Device, HostDevice, ResourceId, Result, SharedMem, Sync};
+use kmd_sim::uapi::{Access, BoId, Device, HostDevice, Reach, ResourceId, Result, SharedMem, Sync};
 
 const PAGE: usize = 4096;
 
@@ -58,7 +58,7 @@ fn read(memory: &SharedMem, at: usize) -> u8 {
 /// A device with one coherent object of `BLOCK` bytes that the device may write.
 fn device_with_bo() -> (TestDevice, &'static Host, BoId) {
     let host = Host::new();
-    let device = Device::new(host, 1 << 30);
+    let device = Device::new(host, 1 << 30, Reach::BoundBefore);
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..BLOCK as u64, Access::Dirtying);
     (device, host, bo)
@@ -67,7 +67,7 @@ fn device_with_bo() -> (TestDevice, &'static Host, BoId) {
 #[test]
 fn nothing_is_submitted_for_what_the_device_cannot_write() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30);
+    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore);
     let context = device.context_create(());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..4096, Access::ReadOnly);
@@ -141,8 +141,7 @@ fn a_batch_the_device_refused_holds_nothing_up() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());
     let guest = device.bo_map(bo).unwrap();
-    let refused = device.execbuf(context, 2).unwrap().unwrap();
-    device.execbuf_cancel(context, &refused);
+    assert_eq!(device.execbuf(context, 2), Ok(Some(1..3)), "never seen by the host");
     assert_eq!(device.execbuf(context, 1), Ok(Some(3..4)));
     host.block(0).store_byte(0, 1);
     host.complete(3);
@@ -190,7 +189,7 @@ fn freed_pages_carry_no_byte_to_the_next_object() {
 #[test]
 fn explicit_objects_move_exactly_the_ranges_named() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30);
+    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore);
     let bo = device.bo_create(BLOCK as u64, Sync::Explicit, 0);
     let guest = device.bo_map(bo).unwrap();
     for at in 0..BLOCK {
@@ -209,7 +208,7 @@ fn explicit_objects_move_exactly_the_ranges_named() {
 #[test]
 fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30);
+    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore);
     let context = device.context_create(());
     let bo = device.bo_create(5003, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..5003, Access::Dirtying);
@@ -223,6 +222,82 @@ fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
     device.flush().unwrap();
     assert_eq!([5001, 5002, 5003].map(|at| read(&host.block(0), at)), [3, 4, 0xee]);
     assert_eq!(read(&guest, 5001), 3);
+}
+
+#[test]
+fn a_batch_in_flight_may_write_what_is_bound_after_its_submission() {
+    let host = Host::new();
+    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundLater);
+    let context = device.context_create(());
+    assert_eq!(device.execbuf(context, 1), Ok(Some(1..2)), "it may come to write something");
+    let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
+    device.resource_attach(bo, ResourceId(0), 0..BLOCK as u64, Access::Dirtying);
+    let mapped_later = device.bo_create(BLOCK as u64, Sync::Coherent, 1);
+    let guest = device.bo_map(mapped_later).unwrap();
+    device.resource_attach(mapped_later, ResourceId(1), 0..BLOCK as u64, Access::Dirtying);
+    let first = device.bo_map(bo).unwrap();
+    first.store_byte(8, 8);
+    host.block(0).store_byte(9, 9);
+    host.block(1).store_byte(10, 10);
+    device.flush().unwrap();
+    assert_eq!([8, 9].map(|at| read(&host.block(0), at)), [8, 9]);
+    host.complete(1);
+    device.retire_completed();
+    assert_eq!([8, 9].map(|at| read(&first, at)), [8, 9]);
+    assert_eq!(read(&guest, 10), 10);
+}
+
+#[test]
+fn touching_a_byte_of_a_large_object_costs_a_page() {
+    let (device, host, bo) = device_with_bo();
+    let guest = device.bo_map(bo).unwrap();
+    guest.store_byte(20 * PAGE, 1);
+    device.flush().unwrap();
+    guest.store_byte(40 * PAGE, 2);
+    device.flush().unwrap();
+    assert_eq!(device.stats().pages_dirty, 2);
+    assert_eq!([20, 40].map(|page| read(&host.block(0), page * PAGE)), [1, 2]);
+}
+
+#[test]
+fn small_limits_of_the_process_leave_smaller_arenas() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    let host = Host::new();
+    setrlimit(Resource::Fsize, limit(100 << 20)).unwrap();
+    setrlimit(Resource::As, limit(7 << 30)).unwrap();
+    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore);
+    for (block, sync) in [Sync::Coherent, Sync::Explicit].into_iter().enumerate() {
+        let bo = device.bo_create(BLOCK as u64, sync, block);
+        device.bo_map(bo).unwrap().store_byte(1, 1);
+        device.explicit_flush(bo, 0..2).unwrap();
+    }
+    device.flush().unwrap();
+    assert_eq!([0, 1].map(|block| read(&host.block(block), 1)), [1, 1]);
+}
+
+#[test]
+fn a_new_context_and_a_completion_do_not_wait_for_each_other() {
+    let (device, host, _) = device_with_bo();
+    let device = Arc::new(device);
+    let context = device.context_create(());
+    let done = Arc::new(AtomicBool::new(false));
+    let creator = {
+        let (device, done) = (Arc::clone(&device), Arc::clone(&done));
+        std::thread::spawn(move || {
+            for _ in 0..2000 {
+                device.context_create(());
+                std::thread::yield_now();
+            }
+            done.store(true, Ordering::Release);
+        })
+    };
+    while !done.load(Ordering::Acquire) {
+        let seqnos = device.execbuf(context, 1).unwrap().unwrap();
+        host.complete(seqnos.start);
+        device.retire_completed();
+    }
+    creator.join().unwrap();
 }
 
 /// Each of two threads writes a byte of every page and submits; its own bytes must be in host memory when

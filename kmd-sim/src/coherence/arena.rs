@@ -2,9 +2,10 @@
 //! and once for the driver (never tracked).
 //!
 //! One mapping means one registration and one scan call for everything. Which stretches hold pages at
-//! all is known in units of [`CHUNK`], so that a scan leaves out what was never touched: `st_blocks`
-//! says whether the file has grown, `SEEK_DATA` where. A page that was written has a block from then on,
-//! swapped out or not, so a stretch without one holds no written page.
+//! all is known in units of [`CHUNK`], so that a scan leaves out what was never touched: `SEEK_DATA` says where
+//! the file has pages. One that was written is in the file from then on, swapped out or not, so a
+//! stretch without one holds no written page. (That `st_blocks` has not changed proves nothing: a page that
+//! was only read may be reclaimed while another is written.)
 
 use std::ops::Range;
 
@@ -14,13 +15,50 @@ use crate::addr::{PAGE_SIZE, Pgoff};
 use crate::bitmap::Bitmap;
 use crate::error::{Error, Result};
 use crate::sys::memory::SharedMem;
-use crate::sys::pages::{TwiceMapped, to_usize};
+use crate::sys::pages::{TwiceMapped, largest_file, to_usize};
 
 /// Pages in a stretch that is scanned as a whole once it holds a page: 2 MiB.
 pub const CHUNK: u64 = 512;
 
-/// Least size worth having, in bytes.
-const SMALLEST: u64 = 64 << 20;
+/// Largest and least size of an arena, in bytes.
+const SIZES: Range<u64> = 64 << 20..1 << 40;
+
+/// Makes what takes address space, of `bytes` bytes or as many as the limits of the process allow.
+pub fn smaller_until_it_fits<T>(bytes: u64, make: impl Fn(u64) -> Result<T>) -> Result<T> {
+    let chunk = CHUNK * PAGE_SIZE;
+    let mut bytes = bytes.clamp(SIZES.start, SIZES.end).min(largest_file()) / chunk * chunk;
+    if bytes == 0 {
+        return Err(Error::NoMemory);
+    }
+    loop {
+        match make(bytes) {
+            Err(_) if bytes / 2 >= SIZES.start => bytes /= 2,
+            result => return result,
+        }
+    }
+}
+
+/// Which pages of a range the arena has, asked for in ascending order.
+#[derive(Debug)]
+pub struct Data<'a> {
+    pages: &'a TwiceMapped,
+    end: Pgoff,
+    /// The extent found last; all pages before its start that were asked for are holes.
+    extent: Range<Pgoff>,
+}
+
+impl Data<'_> {
+    /// Whether the arena has `page`: no page that was written is missing. One too many does no harm.
+    pub fn contains(&mut self, page: Pgoff) -> bool {
+        if page >= self.extent.end {
+            let data = self.pages.next_data(page * PAGE_SIZE);
+            let start = data.map_or(page, |data| data.map_or(self.end, |data| data / PAGE_SIZE));
+            let hole = self.pages.next_hole(start * PAGE_SIZE);
+            self.extent = start..hole.map_or(self.end, |hole| hole.div_ceil(PAGE_SIZE)).max(start + 1);
+        }
+        page >= self.extent.start
+    }
+}
 
 /// Guest pages and who has them.
 #[derive(Debug)]
@@ -28,25 +66,16 @@ pub struct Arena {
     pages: TwiceMapped,
     free: RangeSet<Pgoff>,
     populated: Bitmap,
-    /// `st_blocks` when `populated` was last brought up to date; `None` when it must be.
-    blocks: Option<u64>,
 }
 
 impl Arena {
-    /// Reserves `bytes` bytes of address space, or as much as the limits of the process allow.
+    /// Reserves `bytes` bytes of address space.
     pub fn new(name: &str, bytes: u64) -> Result<Self> {
-        let mut bytes = bytes.max(SMALLEST).next_power_of_two();
-        let pages = loop {
-            match TwiceMapped::new(name, bytes) {
-                Ok(pages) => break pages,
-                Err(error) if bytes <= SMALLEST => return Err(error),
-                Err(_) => bytes /= 2,
-            }
-        };
-        let count = bytes / PAGE_SIZE;
+        let count = bytes.next_multiple_of(CHUNK * PAGE_SIZE) / PAGE_SIZE;
+        let pages = TwiceMapped::new(name, count * PAGE_SIZE)?;
         let mut free = RangeSet::new();
         free.insert(0..count);
-        Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK), blocks: None })
+        Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK) })
     }
 
     /// Takes `count` pages that follow each other, the lowest there are. They read as zeros.
@@ -68,7 +97,6 @@ impl Arena {
         if whole.start < whole.end {
             self.populated.clear(whole);
         }
-        self.blocks = None;
         self.free.insert(node.clone());
     }
 
@@ -85,6 +113,11 @@ impl Arena {
     /// The pages of `node` in the driver's mapping.
     pub fn driver_pages(&self, node: &Range<Pgoff>) -> SharedMem {
         window(self.pages.driver(), node)
+    }
+
+    /// Asks which of `pages` there are.
+    pub fn data(&self, pages: Range<Pgoff>) -> Data<'_> {
+        Data { pages: &self.pages, end: pages.end, extent: pages.start..pages.start }
     }
 
     /// Pages in all.
@@ -105,10 +138,6 @@ impl Arena {
 
     /// Learns which stretches hold pages now: all that were written before the call are among them.
     pub fn update_populated(&mut self) -> Result<()> {
-        let blocks = self.pages.blocks()?;
-        if self.blocks == Some(blocks) {
-            return Ok(());
-        }
         let chunks = self.populated.len();
         let mut at = 0;
         while let Some(unknown) = self.populated.next_clear_run(at..chunks) {
@@ -121,7 +150,6 @@ impl Arena {
                 }
             }
         }
-        self.blocks = Some(blocks);
         Ok(())
     }
 }
@@ -158,6 +186,30 @@ mod tests {
         assert_eq!(populated(&mut arena), [3 * CHUNK..5 * CHUNK, 7 * CHUNK..8 * CHUNK]);
         arena.free(&node);
         assert_eq!(populated(&mut arena), []);
+    }
+
+    #[test]
+    fn knows_page_by_page_what_was_touched() {
+        let mut arena = Arena::new("test", 64 << 20).unwrap();
+        let node = arena.alloc(CHUNK).unwrap();
+        let memory = arena.application_pages(&node);
+        for page in [3, 4, 9] {
+            memory.store_byte(page * 4096, 1);
+        }
+        let mut data = arena.data(0..20);
+        assert_eq!((0..20).filter(|page| data.contains(*page)).collect::<Vec<_>>(), [3, 4, 9]);
+    }
+
+    #[test]
+    fn takes_as_much_as_there_is() {
+        let made =
+            smaller_until_it_fits(
+                1 << 36,
+                |bytes| if bytes > 1 << 33 { Err(Error::NoMemory) } else { Ok(bytes) },
+            );
+        assert_eq!(made, Ok(1 << 33));
+        let none: Result<()> = smaller_until_it_fits(u64::MAX, |_| Err(Error::NoMemory));
+        assert_eq!(none, Err(Error::NoMemory));
     }
 
     #[test]

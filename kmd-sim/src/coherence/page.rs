@@ -1,9 +1,10 @@
 //! The life of a page: how bytes travel between guest page (G), host memory (H) and twin (T).
 //!
 //! # States
-//! * [`PageState::Private`]: nobody but the CPU may write the page. G equals H, but for bytes the CPU
-//!   changed since the last flush, and but for a page the CPU never wrote, whose H is undefined. A flush
-//!   compares G with H itself.
+//! * [`PageState::Fresh`]: nobody but the CPU may write the page, and no flush has found it written. G is zero but
+//!   for what the CPU writes now; H is undefined.
+//! * [`PageState::Private`]: nobody but the CPU may write the page. G equals H but for bytes the CPU changed since
+//!   the last flush, which compares G with H itself.
 //! * [`PageState::Shared`]: the device may write it too. T holds what both sides last agreed on: H equals T
 //!   but for bytes the device changed since the last pull, G equals T but for bytes the CPU changed since
 //!   the last flush. The two sets are disjoint, since a byte has one legal writer at a time.

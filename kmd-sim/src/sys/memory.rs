@@ -8,9 +8,9 @@
 #![allow(unsafe_code, reason = "door to memory shared with the application and the device")]
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::addr::PAGE_WORDS;
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
 /// A span of memory that other parties may write at any time.
 ///
@@ -98,13 +98,18 @@ impl SharedMem {
         self.byte(offset).store(value, Ordering::Relaxed);
     }
 
-    /// Copies all bytes of `source` here, for memory whose owner promises that nobody else accesses
-    /// either span meanwhile (explicit synchronisation). Panics if the lengths differ.
-    pub fn copy_from(&self, source: &Self) {
-        assert_eq!(self.len, source.len, "copy between spans of different length");
-        // SAFETY: both spans are valid by the type invariant. Explicit memory must not be accessed by
-        // the other side while it is flushed or invalidated; `copy` allows overlap.
-        unsafe { std::ptr::copy(source.base.as_ptr(), self.base.as_ptr(), self.len) };
+    /// Copies `len` bytes at `offset` of `source` to the same place here, for memory whose owner promises that
+    /// nobody else accesses either meanwhile (explicit synchronisation). Panics if they are not inside of both.
+    pub fn copy_from(&self, source: &Self, offset: usize, len: usize) {
+        let shorter = self.len.min(source.len);
+        assert!(offset <= shorter && len <= shorter - offset, "copy outside of shared memory");
+        // SAFETY: inside by the assertion.
+        let from = unsafe { source.base.add(offset) };
+        // SAFETY: inside by the assertion.
+        let to = unsafe { self.base.add(offset) };
+        // SAFETY: both spans are valid by the type invariant. Explicit memory must not be accessed by the other
+        // side while it is flushed or invalidated; `copy` allows overlap.
+        unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {

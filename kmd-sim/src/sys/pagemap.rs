@@ -32,7 +32,7 @@ impl Pagemap {
     pub fn open() -> Result<Self> {
         let fd =
             rustix::fs::openat(CWD, "/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| Error::Tracker { call: "open(/proc/self/pagemap)", errno })?;
+                .map_err(|errno| Error::Os { call: "open(/proc/self/pagemap)", errno })?;
         Ok(Self { fd, regions: vec![page_region { start: 0, end: 0, categories: 0 }; REGIONS] })
     }
 
@@ -62,7 +62,7 @@ impl Pagemap {
             // SAFETY: `vec` and `vec_len` describe `self.regions`, which is borrowed exclusively; the
             // pages are registered for asynchronous write protection or the call fails.
             let count = unsafe { ioctl(&self.fd, Scan(&mut arg)) }
-                .map_err(|errno| Error::Tracker { call: "PAGEMAP_SCAN", errno })?;
+                .map_err(|errno| Error::Os { call: "PAGEMAP_SCAN", errno })?;
             for region in &self.regions[..count] {
                 written(region.start - base, region.end - region.start);
             }

@@ -14,6 +14,7 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mm::Advice;
+use rustix::process::{Resource, getrlimit};
 
 use super::memory::SharedMem;
 use crate::addr::{PAGE_SIZE, PAGE_WORDS};
@@ -30,8 +31,9 @@ pub struct TwiceMapped {
 impl TwiceMapped {
     /// Creates a sparse file of `bytes` bytes (a multiple of the page size) and maps it twice.
     pub fn new(name: &str, bytes: u64) -> Result<Self> {
-        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map_err(|_| Error::NoMemory)?;
-        rustix::fs::ftruncate(&fd, bytes).map_err(|_| Error::NoMemory)?;
+        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)
+            .map_err(|errno| os("memfd_create(2)", errno))?;
+        rustix::fs::ftruncate(&fd, bytes).map_err(|errno| os("ftruncate(2)", errno))?;
         let file = File::from(fd);
         let map = || {
             MmapOptions::new()
@@ -56,27 +58,35 @@ impl TwiceMapped {
         shared(&self.driver)
     }
 
-    /// Blocks of 512 bytes the file has been given (`st_blocks`), swapped out or not.
-    pub fn blocks(&self) -> Result<u64> {
-        let stat = rustix::fs::fstat(&self.file).map_err(|_| Error::NoMemory)?;
-        Ok(u64::try_from(stat.st_blocks).unwrap_or(u64::MAX))
-    }
-
     /// The first byte at or after `offset` that has a page behind it (`SEEK_DATA`).
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) => Ok(Some(data)),
             Err(Errno::NXIO) => Ok(None),
-            Err(errno) => Err(Error::Tracker { call: "lseek(SEEK_DATA)", errno }),
+            Err(errno) => Err(os("lseek(SEEK_DATA)", errno)),
         }
+    }
+
+    /// The first byte at or after `offset` that has no page behind it (`SEEK_HOLE`).
+    pub fn next_hole(&self, offset: u64) -> Result<u64> {
+        rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).map_err(|errno| os("lseek(SEEK_HOLE)", errno))
     }
 
     /// Gives the pages of `bytes` back; they read as zeros afterwards, in every mapping.
     pub fn discard(&self, bytes: &Range<u64>) -> Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&self.file, flags, bytes.start, bytes.end - bytes.start)
-            .map_err(|errno| Error::Tracker { call: "fallocate(PUNCH_HOLE)", errno })
+            .map_err(|errno| os("fallocate(PUNCH_HOLE)", errno))
     }
+}
+
+fn os(call: &'static str, errno: Errno) -> Error {
+    Error::Os { call, errno }
+}
+
+/// Bytes a file of this process may have: a larger one would raise SIGXFSZ.
+pub fn largest_file() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 fn shared(map: &MmapRaw) -> SharedMem {

@@ -33,7 +33,7 @@ impl Userfaultfd {
         let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::from_bits_retain(UFFD_USER_MODE_ONLY);
         // SAFETY: the descriptor stays inside this type.
         let fd = unsafe { rustix::mm::userfaultfd(flags) }
-            .map_err(|errno| Error::Tracker { call: "userfaultfd(2)", errno })?;
+            .map_err(|errno| Error::Os { call: "userfaultfd(2)", errno })?;
         let features =
             UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
         let mut api = uffdio_api { api: u64::from(UFFD_API), features: u64::from(features), ioctls: 0 };
@@ -41,7 +41,7 @@ impl Userfaultfd {
         let handshake = unsafe { Updater::<{ UFFDIO_API as Opcode }, _>::new(&mut api) };
         // SAFETY: as above.
         unsafe { ioctl(&fd, handshake) }
-            .map_err(|errno| Error::Tracker { call: "UFFDIO_API (asynchronous write protection)", errno })?;
+            .map_err(|errno| Error::Os { call: "UFFDIO_API (asynchronous write protection)", errno })?;
         Ok(Self(fd))
     }
 
@@ -52,6 +52,6 @@ impl Userfaultfd {
         // SAFETY: the opcode takes and fills a `uffdio_register`.
         let register = unsafe { Updater::<{ UFFDIO_REGISTER as Opcode }, _>::new(&mut arg) };
         // SAFETY: asynchronous write protection changes no content and blocks no access.
-        unsafe { ioctl(&self.0, register) }.map_err(|errno| Error::Tracker { call: "UFFDIO_REGISTER", errno })
+        unsafe { ioctl(&self.0, register) }.map_err(|errno| Error::Os { call: "UFFDIO_REGISTER", errno })
     }
 }

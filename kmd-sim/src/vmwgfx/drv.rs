@@ -8,17 +8,17 @@ use super::fence::{FenceQueue, WriteSet};
 use super::page_dirty::BoDirty;
 use super::resource::{Access, ResourceId};
 use crate::addr::{PAGE_SIZE, Pgoff};
-use crate::coherence::arena::Arena;
+use crate::coherence::arena::{Arena, smaller_until_it_fits};
 use crate::coherence::page::{Page, PageState};
 use crate::coherence::twin::Twins;
 use crate::error::{Error, Result};
 use crate::mmu::Mmu;
 use crate::mmu::uffd::Uffd;
+use crate::stats::Stats;
 use crate::svga::HostDevice;
 use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
-use crate::uapi::Stats;
 
 /// What exists once a coherent object was mapped: nothing is installed in a process before.
 #[derive(Debug)]
@@ -33,9 +33,13 @@ pub(super) struct Tracking {
 
 impl Tracking {
     fn new(bytes: u64) -> Result<Self> {
-        let arena = Arena::new("lockstep", bytes)?;
+        // Arena and twins shrink together where the process may not have as much.
+        let (arena, twins) = smaller_until_it_fits(bytes, |bytes| {
+            let arena = Arena::new("lockstep", bytes)?;
+            let twins = Twins::new(arena.len())?;
+            Ok((arena, twins))
+        })?;
         let mmu = Uffd::new(arena.application())?;
-        let twins = Twins::new(arena.len())?;
         log::info!(
             "tracking up to {} MiB of guest pages with {}",
             (arena.len() * PAGE_SIZE) >> 20,
@@ -45,6 +49,15 @@ impl Tracking {
     }
 }
 
+/// Which memory a submitted batch can come to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// What was bound before it was submitted.
+    BoundBefore,
+    /// What is bound later, too: by an address it reads while it runs, or by sparse binding.
+    BoundLater,
+}
+
 /// All that is protected by the device's reservation.
 #[derive(Debug)]
 pub struct State<H: HostDevice> {
@@ -52,6 +65,8 @@ pub struct State<H: HostDevice> {
     next_bo: u64,
     /// Address space to reserve for guest pages, in bytes.
     arena_bytes: u64,
+    /// What batches can reach.
+    pub(super) reach: Reach,
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     explicit: Option<Arena>,
@@ -65,11 +80,12 @@ pub struct State<H: HostDevice> {
 }
 
 impl<H: HostDevice> State<H> {
-    pub(super) fn new(arena_bytes: u64) -> Self {
+    pub(super) fn new(arena_bytes: u64, reach: Reach) -> Self {
         Self {
             bos: HashMap::new(),
             next_bo: 0,
             arena_bytes,
+            reach,
             tracking: None,
             explicit: None,
             dirty_bos: Vec::new(),
@@ -168,7 +184,7 @@ impl<H: HostDevice> State<H> {
                         self.with_page(id, page, |page| page.adopt());
                     }
                 }
-                Sync::Explicit => application.slice(0, len).copy_from(&host.slice(0, len)),
+                Sync::Explicit => application.copy_from(&host, 0, len),
             }
         }
         Ok(())
@@ -180,7 +196,10 @@ impl<H: HostDevice> State<H> {
             (Sync::Coherent, Some(tracking), _) => &mut tracking.arena,
             (Sync::Coherent, none, _) => &mut none.insert(Tracking::new(self.arena_bytes)?).arena,
             (Sync::Explicit, _, Some(arena)) => arena,
-            (Sync::Explicit, _, none) => none.insert(Arena::new("lockstep-explicit", self.arena_bytes)?),
+            (Sync::Explicit, _, none) => {
+                let bytes = self.arena_bytes;
+                none.insert(smaller_until_it_fits(bytes, |bytes| Arena::new("lockstep-explicit", bytes))?)
+            }
         })
     }
 
@@ -217,6 +236,7 @@ impl<H: HostDevice> State<H> {
         bo.resources.attach(resource, bytes.start..bytes.end.min(bo.tbo.size()), access);
         if access == Access::Dirtying {
             self.invalidate_write_set(id);
+            self.extend_pending(id);
         }
     }
 
@@ -237,12 +257,11 @@ impl<H: HostDevice> State<H> {
         }
         let mapping = bo.mapping.as_ref().ok_or(Error::Invalid)?;
         let (offset, len) = (to_usize(bytes.start), to_usize(bytes.end - bytes.start));
-        let (guest, host) = (mapping.application.slice(offset, len), mapping.host.slice(offset, len));
         if to_host {
-            host.copy_from(&guest);
+            mapping.host.copy_from(&mapping.application, offset, len);
             self.stats.explicit_bytes_flushed += len as u64;
         } else {
-            guest.copy_from(&host);
+            mapping.application.copy_from(&mapping.host, offset, len);
             self.stats.explicit_bytes_invalidated += len as u64;
         }
         Ok(())

@@ -13,13 +13,15 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::bo::{BoId, Sync};
-use super::drv::State;
+use super::drv::{Reach, State};
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
 use crate::coherence::merge::Neighbours;
+use crate::coherence::page::PageState;
 use crate::error::Result;
 use crate::mm::mapping_dirty_helpers::clean_record_shared_mapping_range;
 use crate::svga::HostDevice;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
+use crate::sys::pages::to_usize;
 
 /// A device: the reservation and what is read without it.
 #[derive(Debug)]
@@ -31,8 +33,8 @@ pub struct Device<H: HostDevice> {
 
 impl<H: HostDevice> Device<H> {
     /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
-    pub(crate) fn with_arena(host: H, arena_bytes: u64) -> Self {
-        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(State::new(arena_bytes)) }
+    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach) -> Self {
+        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(State::new(arena_bytes, reach)) }
     }
 
     /// Takes the reservation.
@@ -63,7 +65,8 @@ impl<H: HostDevice> Device<H> {
 
     /// Prepares the submission of `batches` batches with commands on `context`: flushes, and gives each
     /// batch a sequence number that it must signal when its commands have completed. `None` when nothing
-    /// they may write concerns the CPU: then there is nothing to signal.
+    /// they may write concerns the CPU: then there is nothing to signal. A batch the device then refuses costs
+    /// nothing: the next number that passes retires it.
     pub fn execbuf(&self, context: ContextId, batches: u64) -> Result<Option<Range<u64>>> {
         let mut state = self.reserve();
         state.flush()?;
@@ -72,16 +75,11 @@ impl<H: HostDevice> Device<H> {
         }
         let writes = state.validate();
         state.stats.batches += batches;
-        if writes.ranges.is_empty() {
+        if writes.ranges.is_empty() && state.reach == Reach::BoundBefore {
             return Ok(None);
         }
         let shared = self.context(context);
         Ok(Some(state.fences[context.0].create(&shared, batches, &writes)))
-    }
-
-    /// Takes back the sequence numbers of batches the device refused.
-    pub fn execbuf_cancel(&self, context: ContextId, seqnos: &Range<u64>) {
-        self.reserve().fences[context.0].cancel(seqnos);
     }
 
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
@@ -92,11 +90,14 @@ impl<H: HostDevice> Device<H> {
             context.submitted() > retired
                 && self.host.seqno(context.timeline).is_ok_and(|seqno| seqno > retired)
         };
-        let contexts = self.contexts();
-        if !contexts.iter().any(|context| passed(context)) {
-            return;
-        }
-        let contexts = contexts.clone();
+        let contexts = {
+            // Given back before the reservation is taken.
+            let contexts = self.contexts();
+            if !contexts.iter().any(|context| passed(context)) {
+                return;
+            }
+            contexts.clone()
+        };
         let mut state = self.reserve();
         let mut sets = Vec::new();
         let mut seqnos = Vec::new();
@@ -175,7 +176,6 @@ impl<H: HostDevice> State<H> {
                     let pages = run.start.max(*node)..run.end.min(node + bo.tbo.num_pages());
                     let (Some(mapping), false) = (&mut bo.mapping, pages.is_empty()) else { continue };
                     mapping.dirty.record(pages.start - node..pages.end - node);
-                    self.stats.pages_dirty += pages.end - pages.start;
                     if dirty_bos.last() != Some(id) {
                         dirty_bos.push(*id);
                     }
@@ -186,17 +186,30 @@ impl<H: HostDevice> State<H> {
         Ok(())
     }
 
+    /// Takes out the recorded pages of one object. The first scan of a stretch reports all of its pages; those
+    /// the arena has no page for were not written.
+    fn take_dirty_pages(&mut self, id: BoId) -> Vec<u64> {
+        let (Some(bo), Some(tracking)) = (self.bos.get_mut(&id), &self.tracking) else { return Vec::new() };
+        let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping) else { return Vec::new() };
+        let states = &mapping.pages;
+        let is_fresh = |page: u64| states[to_usize(page)] == PageState::Fresh;
+        let mut pages = Vec::new();
+        mapping.dirty.transfer(|run| {
+            let mut data = tracking.arena.data(node.start + run.start..node.start + run.end);
+            pages.extend(run.filter(|page| !is_fresh(*page) || data.contains(node.start + page)));
+        });
+        pages
+    }
+
     /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
     fn flush_bo(&mut self, id: BoId) -> u64 {
         // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
         let pending = self.fences.iter().any(|fences| !fences.is_empty());
         let Some(bo) = self.bos.get_mut(&id) else { return 0 };
         let device = if pending || bo.stale { Neighbours::Busy } else { Neighbours::Quiet };
-        let Some(mapping) = &mut bo.mapping else { return 0 };
-        let mut runs = Vec::new();
-        mapping.dirty.transfer(|run| runs.push(run));
         let mut flushed = 0;
-        for page in runs.into_iter().flatten() {
+        for page in self.take_dirty_pages(id) {
+            self.stats.pages_dirty += 1;
             let changed = self.with_page(id, page, |page| page.flush(device)).unwrap_or(0);
             self.stats.cpu_bytes_written += changed;
             flushed += changed;

@@ -63,7 +63,8 @@ impl<T> Context<T> {
 #[derive(Debug)]
 struct Fence {
     seqno: u64,
-    writes: Arc<WriteSet>,
+    /// The set at submission, and what was bound later within reach of the batch.
+    writes: Vec<Arc<WriteSet>>,
 }
 
 /// The fences of one context, oldest first. Held under the reservation.
@@ -77,7 +78,7 @@ impl FenceQueue {
     pub fn create<T>(&mut self, context: &Context<T>, count: u64, writes: &Arc<WriteSet>) -> Range<u64> {
         let first = context.submitted() + 1;
         let seqnos = first..first + count;
-        self.pending.extend(seqnos.clone().map(|seqno| Fence { seqno, writes: Arc::clone(writes) }));
+        self.pending.extend(seqnos.clone().map(|seqno| Fence { seqno, writes: vec![Arc::clone(writes)] }));
         context.submit(seqnos.end - 1);
         seqnos
     }
@@ -87,15 +88,17 @@ impl FenceQueue {
         self.pending.is_empty()
     }
 
-    /// Takes back the fences of batches that were never submitted. Their numbers are not used again.
-    pub fn cancel(&mut self, seqnos: &Range<u64>) {
-        self.pending.retain(|fence| !seqnos.contains(&fence.seqno));
-    }
-
     /// Takes out the fences that have passed and collects their write sets, each once.
     pub fn take_passed(&mut self, seqno: u64, sets: &mut Vec<Arc<WriteSet>>) {
         while let Some(fence) = self.pending.pop_front_if(|fence| fence.seqno <= seqno) {
             add_once(sets, &fence.writes);
+        }
+    }
+
+    /// Adds to what every pending batch may write.
+    pub fn extend_pending(&mut self, writes: &Arc<WriteSet>) {
+        for fence in &mut self.pending {
+            fence.writes.push(Arc::clone(writes));
         }
     }
 
@@ -107,8 +110,10 @@ impl FenceQueue {
     }
 }
 
-fn add_once(sets: &mut Vec<Arc<WriteSet>>, set: &Arc<WriteSet>) {
-    if !sets.iter().any(|other| Arc::ptr_eq(other, set)) {
-        sets.push(Arc::clone(set));
+fn add_once(sets: &mut Vec<Arc<WriteSet>>, more: &[Arc<WriteSet>]) {
+    for set in more {
+        if !sets.iter().any(|other| Arc::ptr_eq(other, set)) {
+            sets.push(Arc::clone(set));
+        }
     }
 }

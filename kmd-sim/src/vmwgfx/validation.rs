@@ -2,13 +2,14 @@
 //! of that ready for two writers?
 //!
 //! The bound is conservative: all pages with a resource that the device may write. It is computed when
-//! resources or mappings change, not for every batch.
+//! resources change, not for every batch. Where batches can reach what is bound after their submission
+//! ([`Reach::BoundLater`]), a new resource joins the write sets of all that are pending.
 
 use std::ops::Range;
 
 use super::bo::{BoId, Sync};
-use super::drv::State;
-use super::fence::WriteSet;
+use super::drv::{Reach, State};
+use super::fence::{FenceQueue, WriteSet};
 use crate::svga::HostDevice;
 use crate::sync::Arc;
 
@@ -29,6 +30,18 @@ impl<H: HostDevice> State<H> {
         let writes = Arc::new(writes);
         self.write_set = Some(Arc::clone(&writes));
         writes
+    }
+
+    /// Gives batches in flight what was just bound to an object, if they can reach it. They do not know of it
+    /// yet, so its pages are made ready in time.
+    pub(super) fn extend_pending(&mut self, id: BoId) {
+        if self.reach == Reach::BoundBefore || self.fences.iter().all(FenceQueue::is_empty) {
+            return;
+        }
+        if let Some(runs) = self.validate_bo(id) {
+            let late = Arc::new(WriteSet { ranges: vec![(id, runs)] });
+            self.fences.iter_mut().for_each(|fences| fences.extend_pending(&late));
+        }
     }
 
     /// The pages of a coherent object that the device may write, if any; they have twins from here on.
