@@ -31,6 +31,7 @@ tsan: deps
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/generate --check
 
 deps:
 	@scripts/install-deps

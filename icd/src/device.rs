@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
-use kmd_sim::uapi::{Access, BoId, ContextId, Device, ResourceId, probe_tracker};
+use kmd_sim::uapi::{Access, BoId, ContextId, Device, Reach, ResourceId, probe_tracker};
 
 use crate::chain::Chain;
 use crate::extensions::{self, MAP_MEMORY2};
@@ -155,6 +155,7 @@ pub struct QueueState {
 struct HostRequest {
     chain: Chain,
     extensions: Vec<CString>,
+    reach: Reach,
 }
 
 impl DeviceState {
@@ -207,7 +208,7 @@ impl DeviceState {
         Ok(Self {
             handle,
             physical: Arc::clone(physical),
-            km: Device::new(host, physical.types.guest_bytes()),
+            km: Device::new(host, physical.types.guest_bytes(), request.reach),
             fns,
             later,
             memories: HandleMap::new(),
@@ -288,14 +289,14 @@ impl QueueState {
 
     /// Prepares a submission with `batches` batches that have commands: flushes, and says what they must
     /// signal, if anything.
-    pub fn prepare(&self, batches: u64) -> Result<Option<(ContextId, Signals)>, vk::Result> {
+    pub fn prepare(&self, batches: u64) -> Result<Option<Signals>, vk::Result> {
         if batches == 0 {
             self.device.flush()?;
             return Ok(None);
         }
         let (context, timeline) = self.context()?;
         let seqnos = self.device.km.execbuf(context, batches).map_err(vk_result)?;
-        Ok(seqnos.map(|seqnos| (context, Signals { timeline, seqnos })))
+        Ok(seqnos.map(|seqnos| Signals { timeline, seqnos }))
     }
 
     fn context(&self) -> Result<(ContextId, vk::Semaphore), vk::Result> {
@@ -359,7 +360,8 @@ unsafe fn host_request(
     }
     let timeline_extension = ash::khr::timeline_semaphore::NAME;
     let is_core = physical.effective_version() >= vk::API_VERSION_1_2;
-    if !is_core && !names.iter().any(|name| **name == *timeline_extension) {
+    if !is_core && named(&host, timeline_extension) && !names.iter().any(|name| **name == *timeline_extension)
+    {
         names.push(timeline_extension.to_owned());
     }
     // SAFETY: the caller's.
@@ -371,7 +373,24 @@ unsafe fn host_request(
     } else {
         chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
     }
-    Ok(HostRequest { chain, extensions: names })
+    // SAFETY: valid usage.
+    let features = unsafe { info.p_enabled_features.as_ref() };
+    let reach = reach(&mut chain, features);
+    Ok(HostRequest { chain, extensions: names, reach })
+}
+
+/// What batches can reach with the features that are enabled.
+fn reach(chain: &mut Chain, features: Option<&vk::PhysicalDeviceFeatures>) -> Reach {
+    let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);
+    let sparse = features.copied().or(features2).is_some_and(|features| features.sparse_binding == vk::TRUE);
+    let addresses = [
+        chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>().map(|f| f.buffer_device_address),
+        chain.get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeatures<'_>>().map(|f| f.buffer_device_address),
+        chain
+            .get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeaturesEXT<'_>>()
+            .map(|f| f.buffer_device_address),
+    ];
+    if sparse || addresses.contains(&Some(vk::TRUE)) { Reach::BoundLater } else { Reach::BoundBefore }
 }
 
 /// The device extensions of the host.

@@ -314,9 +314,14 @@ fn contains(groups: &[Group], name: &CStr) -> bool {
     groups.iter().any(|group| group.names.contains(&name))
 }
 
+/// Whether an instance extension passes.
+pub fn is_instance(name: &CStr) -> bool {
+    contains(INSTANCE, name)
+}
+
 /// The instance extensions of the host that pass.
 pub fn instance(mut host: Vec<vk::ExtensionProperties>) -> Vec<vk::ExtensionProperties> {
-    host.retain(|extension| extension.extension_name_as_c_str().is_ok_and(|name| contains(INSTANCE, name)));
+    host.retain(|extension| extension.extension_name_as_c_str().is_ok_and(is_instance));
     host
 }
 

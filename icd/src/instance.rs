@@ -46,8 +46,6 @@ pub(crate) struct InstanceFns2 {
     pub features2: Option<vk::PFN_vkGetPhysicalDeviceFeatures2>,
     /// `vkGetPhysicalDeviceMemoryProperties2`
     pub memory_properties2: Option<vk::PFN_vkGetPhysicalDeviceMemoryProperties2>,
-    /// `vkEnumeratePhysicalDeviceGroups`
-    pub groups: Option<vk::PFN_vkEnumeratePhysicalDeviceGroups>,
 }
 
 /// The first function that exists under one of `names`.
@@ -81,10 +79,6 @@ impl InstanceState {
                 memory_properties2: load(
                     get,
                     &[c"vkGetPhysicalDeviceMemoryProperties2", c"vkGetPhysicalDeviceMemoryProperties2KHR"],
-                ),
-                groups: load(
-                    get,
-                    &[c"vkEnumeratePhysicalDeviceGroups", c"vkEnumeratePhysicalDeviceGroupsKHR"],
                 ),
             }
         };
@@ -135,8 +129,6 @@ impl PhysicalDevice {
         let host_name = properties.device_name_as_c_str().unwrap_or(c"?").to_string_lossy().into_owned();
         write_text(&mut properties.device_name, &format!("Lockstep ({host_name})"));
         properties.api_version = properties.api_version.min(API_VERSION);
-        let limits = &mut properties.limits;
-        limits.min_memory_map_alignment = limits.min_memory_map_alignment.max(kmd_sim::addr::PAGE_BYTES);
     }
 
     /// What `driverInfo` says: version, host driver, profile, tracker.

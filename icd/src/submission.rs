@@ -136,7 +136,9 @@ impl<'a> Batches<'a> {
         chain: Chain,
         value: u64,
     ) {
-        let mut batch = Box::new(Batch { chain, value, ..Default::default() });
+        // Pointed into only where it stays.
+        self.owned.push(Box::new(Batch { chain, value, ..Default::default() }));
+        let Some(batch) = self.owned.last_mut() else { unreachable!("pushed above") };
         if let Some(timeline) = timeline {
             batch.timeline.wait_semaphore_value_count = timeline.wait_semaphore_value_count;
             batch.timeline.p_wait_semaphore_values = timeline.p_wait_semaphore_values;
@@ -151,7 +153,6 @@ impl<'a> Batches<'a> {
             ..*submit
         };
         self.infos.push(batch.info);
-        self.owned.push(batch);
     }
 
     /// The batch's own signals.
@@ -160,7 +161,8 @@ impl<'a> Batches<'a> {
         submit: &vk::SubmitInfo<'a>,
         timeline: Option<&vk::TimelineSemaphoreSubmitInfo<'a>>,
     ) {
-        let mut batch = Box::new(Batch::default());
+        self.owned.push(Box::default());
+        let Some(batch) = self.owned.last_mut() else { unreachable!("pushed above") };
         if let Some(timeline) = timeline {
             batch.timeline.signal_semaphore_value_count = timeline.signal_semaphore_value_count;
             batch.timeline.p_signal_semaphore_values = timeline.p_signal_semaphore_values;
@@ -169,7 +171,6 @@ impl<'a> Batches<'a> {
         batch.info.signal_semaphore_count = submit.signal_semaphore_count;
         batch.info.p_signal_semaphores = submit.p_signal_semaphores;
         self.infos.push(batch.info);
-        self.owned.push(batch);
     }
 
     /// The batches, valid while `self` lives.

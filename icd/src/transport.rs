@@ -71,7 +71,7 @@ pub fn vk_result(error: Error) -> vk::Result {
         Error::Invalid => vk::Result::ERROR_UNKNOWN,
         Error::HostMap => vk::Result::ERROR_MEMORY_MAP_FAILED,
         Error::DeviceLost => vk::Result::ERROR_DEVICE_LOST,
-        Error::Tracker { .. } => {
+        Error::Os { .. } => {
             log::error!("writes cannot be tracked: {error}");
             vk::Result::ERROR_OUT_OF_HOST_MEMORY
         }

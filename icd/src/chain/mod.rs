@@ -68,8 +68,8 @@ impl Chain {
         unsafe { Self::copy(p_next, generated::size_in_device_create_info) }
     }
 
-    /// Copies the nodes of a chain of `VkSubmitInfo`, but for those that count semaphores: these are made
-    /// anew with the semaphores.
+    /// Copies the nodes of a chain of `VkSubmitInfo`, but for those that count semaphores: that of timeline values
+    /// is made anew with the semaphores, and that of device groups says nothing where each device is a group.
     ///
     /// # Safety
     /// `p_next` is a valid chain.

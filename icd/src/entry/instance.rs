@@ -92,6 +92,13 @@ pub(super) unsafe extern "system" fn create_instance(
     // Features of devices are asked for by an extension before version 1.1.
     // SAFETY: valid usage.
     let mut names = unsafe { slice(info.pp_enabled_extension_names, info.enabled_extension_count) }.to_vec();
+    // SAFETY: valid usage: C strings.
+    let unknown =
+        names.iter().map(|name| unsafe { CStr::from_ptr(*name) }).find(|name| !extensions::is_instance(name));
+    if let Some(unknown) = unknown {
+        log::error!("the instance extension {} is not offered", unknown.to_string_lossy());
+        return vk::Result::ERROR_EXTENSION_NOT_PRESENT;
+    }
     let properties2 = ash::khr::get_physical_device_properties2::NAME;
     // SAFETY: valid usage: C strings.
     let has_properties2 = names.iter().any(|name| unsafe { CStr::from_ptr(*name) } == properties2);
@@ -144,15 +151,30 @@ pub(super) unsafe extern "system" fn enumerate_physical_devices(
     unsafe { (state.fns.fp_v1_0().enumerate_physical_devices)(instance, count, out) }
 }
 
-/// `vkEnumeratePhysicalDeviceGroups`
+/// `vkEnumeratePhysicalDeviceGroups`: each device is a group of its own, since memory with several instances
+/// cannot be mapped and is not emulated.
 pub(super) unsafe extern "system" fn enumerate_physical_device_groups(
     instance: vk::Instance,
     count: *mut u32,
     out: *mut vk::PhysicalDeviceGroupProperties<'_>,
 ) -> vk::Result {
     let state = state!(INSTANCES, instance);
-    let Some(groups) = state.fns2.groups else { return vk::Result::ERROR_UNKNOWN };
     register_devices(&state);
+    let devices = state.host_devices();
+    if out.is_null() {
+        // SAFETY: valid usage.
+        return unsafe { fill(&devices, count, std::ptr::null_mut()) };
+    }
     // SAFETY: valid usage.
-    unsafe { groups(instance, count, out) }
+    let room = unsafe { *count } as usize;
+    for (index, device) in devices.iter().enumerate().take(room) {
+        // SAFETY: valid usage: `room` structures.
+        let group = unsafe { &mut *out.add(index) };
+        group.physical_device_count = 1;
+        group.physical_devices[0] = *device;
+        group.subset_allocation = vk::FALSE;
+    }
+    // SAFETY: valid usage.
+    unsafe { *count = u32::try_from(devices.len().min(room)).unwrap_or(u32::MAX) };
+    if devices.len() > room { vk::Result::INCOMPLETE } else { vk::Result::SUCCESS }
 }

@@ -106,7 +106,7 @@ fn map(
         }
         (_, Some(bo)) => {
             let guest = state.km.bo_map(bo).map_err(|error| {
-                log::debug!("mapping {handle:?} failed: {error}");
+                log::error!("vkMapMemory of {} bytes: {error}", memory.size);
                 vk::Result::ERROR_MEMORY_MAP_FAILED
             })?;
             let offset = usize::try_from(offset).map_err(|_| vk::Result::ERROR_MEMORY_MAP_FAILED)?;

@@ -9,24 +9,7 @@ use ash::vk;
 
 use super::{QUEUES, slice, state};
 use crate::device::QueueState;
-use crate::submission::{Batches, Batches2, Signals};
-
-/// Prepares a submission, submits it by `submit`, and takes back what was prepared if the host refuses.
-fn submit(
-    queue: &QueueState,
-    batches: usize,
-    submit: impl FnOnce(Option<&Signals>) -> vk::Result,
-) -> vk::Result {
-    let prepared = match queue.prepare(batches as u64) {
-        Ok(prepared) => prepared,
-        Err(result) => return result,
-    };
-    let result = submit(prepared.as_ref().map(|(_, signals)| signals));
-    if let (true, Some((context, signals))) = (result != vk::Result::SUCCESS, prepared) {
-        queue.device.km.execbuf_cancel(context, &signals.seqnos);
-    }
-    result
-}
+use crate::submission::{Batches, Batches2};
 
 /// `vkQueueSubmit`
 pub(super) unsafe extern "system" fn queue_submit(
@@ -40,18 +23,18 @@ pub(super) unsafe extern "system" fn queue_submit(
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
     let with_commands = infos.iter().filter(|info| info.command_buffer_count > 0).count();
-    submit(&state, with_commands, |signals| {
-        let Some(signals) = signals else {
-            // SAFETY: the application's own arguments.
-            return unsafe { host(queue, count, submits, fence) };
-        };
-        // SAFETY: valid usage.
-        let batches = unsafe { Batches::new(infos, signals, fence != vk::Fence::null()) };
-        let batches = batches.as_slice();
-        let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
-        // SAFETY: the application's batches, with signals of ours in between.
-        unsafe { host(queue, count, batches.as_ptr(), fence) }
-    })
+    let signals = match state.prepare(with_commands as u64) {
+        Ok(Some(signals)) => signals,
+        // SAFETY: the application's own arguments.
+        Ok(None) => return unsafe { host(queue, count, submits, fence) },
+        Err(result) => return result,
+    };
+    // SAFETY: valid usage.
+    let batches = unsafe { Batches::new(infos, &signals, fence != vk::Fence::null()) };
+    let batches = batches.as_slice();
+    let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+    // SAFETY: the application's batches, with signals of ours in between.
+    unsafe { host(queue, count, batches.as_ptr(), fence) }
 }
 
 /// `vkQueueSubmit2`
@@ -66,17 +49,17 @@ pub(super) unsafe extern "system" fn queue_submit2(
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
     let with_commands = infos.iter().filter(|info| info.command_buffer_info_count > 0).count();
-    submit(&state, with_commands, |signals| {
-        let Some(signals) = signals else {
-            // SAFETY: the application's own arguments.
-            return unsafe { host(queue, count, submits, fence) };
-        };
-        let batches = Batches2::new(infos, signals, fence != vk::Fence::null());
-        let batches = batches.as_slice();
-        let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
-        // SAFETY: the application's batches, with signals of ours in between.
-        unsafe { host(queue, count, batches.as_ptr(), fence) }
-    })
+    let signals = match state.prepare(with_commands as u64) {
+        Ok(Some(signals)) => signals,
+        // SAFETY: the application's own arguments.
+        Ok(None) => return unsafe { host(queue, count, submits, fence) },
+        Err(result) => return result,
+    };
+    let batches = Batches2::new(infos, &signals, fence != vk::Fence::null());
+    let batches = batches.as_slice();
+    let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+    // SAFETY: the application's batches, with signals of ours in between.
+    unsafe { host(queue, count, batches.as_ptr(), fence) }
 }
 
 /// `vkQueueBindSparse`
@@ -92,10 +75,11 @@ pub(super) unsafe extern "system" fn queue_bind_sparse(
         // SAFETY: valid usage.
         unsafe { record_sparse(&state, info) };
     }
-    submit(&state, 0, |_| {
-        // SAFETY: the application's own arguments.
-        unsafe { (state.device.fns.fp_v1_0().queue_bind_sparse)(queue, count, infos, fence) }
-    })
+    if let Err(result) = state.device.flush() {
+        return result;
+    }
+    // SAFETY: the application's own arguments.
+    unsafe { (state.device.fns.fp_v1_0().queue_bind_sparse)(queue, count, infos, fence) }
 }
 
 /// Records what memory becomes reachable through which resource.
