@@ -160,6 +160,17 @@ fn bytes_flushed_before_the_buffer_is_bound_are_there_afterwards() {
 }
 
 #[test]
+fn a_range_that_is_no_atom_moves_as_it_is() {
+    let Some(gpu) = gpu_with_explicit_type() else { return };
+    let buffer = Buffer::mapped(&gpu, Kind::Explicit, PAGE);
+    buffer.bytes().fill(0, PAGE, 0x11);
+    buffer.memory().flush(&[(0, PAGE)]);
+    buffer.bytes().fill(0, PAGE, 0x22);
+    buffer.memory().flush(&[(5, 3)]);
+    assert_eq!(buffer.as_device_sees(3, 7), [0x11, 0x11, 0x22, 0x22, 0x22, 0x11, 0x11]);
+}
+
+#[test]
 fn both_kinds_of_memory_work_side_by_side() {
     let Some(gpu) = gpu_with_explicit_type() else { return };
     let (explicit, coherent) = (settled(&gpu, 0x1B), Buffer::mapped(&gpu, Kind::Coherent, SIZE));
