@@ -262,6 +262,10 @@ fn touching_a_byte_of_a_large_object_costs_a_page() {
 #[test]
 fn small_limits_of_the_process_leave_smaller_arenas() {
     use rustix::process::{Resource, Rlimit, setrlimit};
+    if std::env::var_os("TSAN_OPTIONS").is_some() {
+        println!("skipped: ThreadSanitizer needs the address space itself");
+        return;
+    }
     let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     let host = Host::new();
     setrlimit(Resource::Fsize, limit(100 << 20)).unwrap();
