@@ -108,6 +108,12 @@ fn write_manifest(library: &Path) -> PathBuf {
     manifest
 }
 
+/// Returns whether Lockstep is under test with the profile that has memory of all kinds.
+pub fn paravirtual_under_test() -> bool {
+    let profile = std::env::var("LOCKSTEP_PROFILE").unwrap_or_default();
+    lockstep_under_test() && ["", "paravirtual"].contains(&profile.as_str())
+}
+
 /// Returns whether the driver under test is Lockstep: some tests ask what only Lockstep promises.
 pub fn lockstep_under_test() -> bool {
     match std::env::var_os(TEST_ICD) {

@@ -1,6 +1,6 @@
 //! Memory that is synchronised explicitly moves exactly the ranges the application names.
 
-use lockstep_harness::{Buffer, Gpu, Kind, Memory, PAGE, lockstep_under_test, pattern, skip};
+use lockstep_harness::{Buffer, Gpu, Kind, Memory, PAGE, paravirtual_under_test, pattern, skip};
 
 /// Several pages, and whole atoms.
 const SIZE: usize = 4 * PAGE;
@@ -11,7 +11,7 @@ fn gpu_with_explicit_type() -> Option<Gpu> {
     if Kind::Explicit.find(&gpu, u32::MAX).is_some() {
         return Some(gpu);
     }
-    assert!(!lockstep_under_test(), "Lockstep has an explicit type");
+    assert!(!paravirtual_under_test(), "this profile has an explicit type");
     skip("this driver has no memory that is visible without being coherent");
     None
 }

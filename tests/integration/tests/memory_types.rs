@@ -1,7 +1,7 @@
 //! The table of memory heaps and types, and what each resource may use of it.
 
 use ash::vk;
-use lockstep_harness::{Buffer, Gpu, Kind, lockstep_under_test};
+use lockstep_harness::{Buffer, Gpu, Kind, paravirtual_under_test};
 
 type Flags = vk::MemoryPropertyFlags;
 
@@ -23,13 +23,8 @@ fn there_is_a_coherent_type_and_a_device_local_type() {
 
 #[test]
 fn lockstep_has_all_three_kinds() {
-    if !lockstep_under_test() {
-        lockstep_harness::skip("only Lockstep promises three kinds of memory");
-        return;
-    }
-    let profile = std::env::var("LOCKSTEP_PROFILE").unwrap_or_default();
-    if !["", "paravirtual"].contains(&profile.as_str()) {
-        lockstep_harness::skip("another profile has another table");
+    if !paravirtual_under_test() {
+        lockstep_harness::skip("only Lockstep promises three kinds of memory, in this profile");
         return;
     }
     let gpu = Gpu::new();
@@ -177,7 +172,7 @@ fn every_buffer_may_be_coherent() {
 
 #[test]
 fn lockstep_offers_every_kind_to_every_buffer() {
-    if !lockstep_under_test() {
+    if !paravirtual_under_test() {
         lockstep_harness::skip("only Lockstep promises three kinds of memory");
         return;
     }
