@@ -228,11 +228,6 @@ impl DeviceState {
         }
     }
 
-    /// A name for a new resource.
-    pub fn new_resource_id(&self) -> ResourceId {
-        ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed))
-    }
-
     /// Records that a resource was bound at `bytes` of a memory object.
     pub fn bind(&self, resource: Option<Arc<Resource>>, memory: vk::DeviceMemory, bytes: Range<u64>) {
         let (Some(resource), Some(memory)) = (resource, self.memories.get(memory)) else { return };
@@ -268,7 +263,8 @@ impl DeviceState {
 
     /// What a resource is to the device, when it is created.
     pub fn new_resource(&self, access: Access) -> Arc<Resource> {
-        Arc::new(Resource::new(self.new_resource_id(), access))
+        let id = ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed));
+        Arc::new(Resource::new(id, access))
     }
 
     fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {

@@ -77,10 +77,9 @@ impl<'a> Batches2<'a> {
     }
 }
 
-/// One batch of a `vkQueueSubmit` on its way, with what it points to.
+/// What one batch of a `vkQueueSubmit` on its way points to.
 #[derive(Debug, Default)]
 struct Batch<'a> {
-    info: vk::SubmitInfo<'a>,
     chain: Chain,
     timeline: vk::TimelineSemaphoreSubmitInfo<'a>,
     value: u64,
@@ -96,7 +95,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Rewrites a submission. `fenced`: it has a fence. The result points into itself only through boxes.
+    /// Rewrites a submission. `fenced`: it has a fence. Boxed, since the batches point to the timeline in it.
     ///
     /// # Safety
     /// The chains of `submits` are valid for `'a`.
@@ -146,13 +145,13 @@ impl<'a> Batches<'a> {
         batch.timeline.signal_semaphore_value_count = 1;
         batch.timeline.p_signal_semaphore_values = &raw const batch.value;
         batch.timeline.p_next = batch.chain.head();
-        batch.info = vk::SubmitInfo {
+        let info = vk::SubmitInfo {
             p_next: (&raw const batch.timeline).cast(),
             signal_semaphore_count: 1,
             p_signal_semaphores: &raw const self.timeline,
             ..*submit
         };
-        self.infos.push(batch.info);
+        self.infos.push(info);
     }
 
     /// The batch's own signals.
@@ -161,16 +160,19 @@ impl<'a> Batches<'a> {
         submit: &vk::SubmitInfo<'a>,
         timeline: Option<&vk::TimelineSemaphoreSubmitInfo<'a>>,
     ) {
-        self.owned.push(Box::default());
-        let Some(batch) = self.owned.last_mut() else { unreachable!("pushed above") };
+        let mut info = vk::SubmitInfo {
+            signal_semaphore_count: submit.signal_semaphore_count,
+            p_signal_semaphores: submit.p_signal_semaphores,
+            ..Default::default()
+        };
         if let Some(timeline) = timeline {
+            self.owned.push(Box::default());
+            let Some(batch) = self.owned.last_mut() else { unreachable!("pushed above") };
             batch.timeline.signal_semaphore_value_count = timeline.signal_semaphore_value_count;
             batch.timeline.p_signal_semaphore_values = timeline.p_signal_semaphore_values;
-            batch.info.p_next = (&raw const batch.timeline).cast();
+            info.p_next = (&raw const batch.timeline).cast();
         }
-        batch.info.signal_semaphore_count = submit.signal_semaphore_count;
-        batch.info.p_signal_semaphores = submit.p_signal_semaphores;
-        self.infos.push(batch.info);
+        self.infos.push(info);
     }
 
     /// The batches, valid while `self` lives.

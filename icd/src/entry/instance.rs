@@ -133,10 +133,13 @@ pub(super) unsafe extern "system" fn destroy_instance(
     unsafe { (state.fns.fp_v1_0().destroy_instance)(instance, allocator) };
 }
 
-fn register_devices(instance: &Arc<InstanceState>) {
-    for device in instance.host_devices() {
-        PhysicalDevice::register(instance, device);
+/// Enters the devices of an instance, and returns them.
+fn register_devices(instance: &Arc<InstanceState>) -> Vec<vk::PhysicalDevice> {
+    let devices = instance.host_devices();
+    for device in &devices {
+        PhysicalDevice::register(instance, *device);
     }
+    devices
 }
 
 /// `vkEnumeratePhysicalDevices`
@@ -159,8 +162,7 @@ pub(super) unsafe extern "system" fn enumerate_physical_device_groups(
     out: *mut vk::PhysicalDeviceGroupProperties<'_>,
 ) -> vk::Result {
     let state = state!(INSTANCES, instance);
-    register_devices(&state);
-    let devices = state.host_devices();
+    let devices = register_devices(&state);
     if out.is_null() {
         // SAFETY: valid usage.
         return unsafe { fill(&devices, count, std::ptr::null_mut()) };

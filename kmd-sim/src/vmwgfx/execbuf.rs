@@ -70,9 +70,6 @@ impl<H: HostDevice> Device<H> {
     pub fn execbuf(&self, context: ContextId, batches: u64) -> Result<Option<Range<u64>>> {
         let mut state = self.reserve();
         state.flush()?;
-        if batches == 0 {
-            return Ok(None);
-        }
         let writes = state.validate();
         state.stats.batches += batches;
         if writes.ranges.is_empty() && state.reach == Reach::BoundBefore {
