@@ -8,16 +8,17 @@
 //! | module | what it is | kernel counterpart |
 //! |---|---|---|
 //! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`] | leaves | `linux/bitmap.h`, errno |
+//! | [`upstream`] | which kernel the soft machine behaves like | – |
 //! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
 //! | [`mmu`] | how writes to guest pages are found out | page tables |
 //! | [`mm`] | dirty helpers over a range of pages | `mm/mapping_dirty_helpers.c` |
 //! | [`ttm`] | guest pages for buffer objects | `drivers/gpu/drm/ttm` |
-//! | [`coherence`] | twins, byte-exact merge: what goes beyond the series | – |
-//! | [`vmwgfx`] | buffer objects, dirty tracking, resources, validation, execbuf, fences | `drivers/gpu/drm/vmwgfx` |
+//! | [`vmwgfx`] | the driver of the series | `drivers/gpu/drm/vmwgfx` |
+//! | [`coherence`] | the driver on the process's own pages: twins, byte-exact merge, write sets | – |
 //! | [`svga`] | the seam to the device | `device_include/svga3d_*.h` |
 //! | [`uapi`] | all that the driver above may call | `uapi/drm/vmwgfx_drm.h` |
 //!
-//! Dependencies point one way: `uapi → vmwgfx → coherence, ttm, mm → mmu → sys → leaves`.
+//! Dependencies point one way: `uapi → coherence → vmwgfx → ttm, mm → mmu → sys → leaves`.
 //!
 //! # Lock order
 //! 1. the device's *reservation* (`Mutex<State>`), held for every flush and every pull; under it only
@@ -38,4 +39,5 @@ pub mod sync;
 pub mod sys;
 pub mod ttm;
 pub mod uapi;
+pub mod upstream;
 pub mod vmwgfx;

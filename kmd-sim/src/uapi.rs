@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
+pub use crate::coherence::bo::{BoId, Sync};
+pub use crate::coherence::bound::{Access, ResourceId};
+pub use crate::coherence::device::Device;
+pub use crate::coherence::fence::ContextId;
+pub use crate::coherence::state::Reach;
 pub use crate::error::{Error, Result};
 pub use crate::stats::Stats;
 pub use crate::svga::HostDevice;
 pub use crate::sys::memory::SharedMem;
-pub use crate::vmwgfx::bo::{BoId, Sync};
-pub use crate::vmwgfx::drv::Reach;
-pub use crate::vmwgfx::execbuf::Device;
-pub use crate::vmwgfx::fence::ContextId;
-pub use crate::vmwgfx::resource::{Access, ResourceId};
 
 use crate::mmu::uffd::Uffd;
 

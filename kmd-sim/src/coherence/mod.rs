@@ -1,10 +1,25 @@
-//! What goes beyond the series: the promise is on bytes, though tracking works on pages.
+//! The driver on the process's own pages: what goes beyond the series, whose promise is on pages.
 //!
 //! Three copies of a page: **G** (guest, the application's), **H** (host) and **T** (twin: what both
 //! sides last agreed on). [`arena`] owns G, [`twin`] owns T, [`page`] moves bytes between them, and
 //! [`merge`] decides which.
+//!
+//! | module | what it is | kernel file |
+//! |---|---|---|
+//! | [`bo`] | buffer objects over host memory | `vmwgfx_bo.c` |
+//! | [`bound`] | resources on them | `vmwgfx_resource.c` |
+//! | [`state`] | a device, and the life of its objects | `vmwgfx_drv.c` |
+//! | [`device`] | flush at submission, pull at completion | `vmwgfx_execbuf.c` |
+//! | [`write_set`] | what a batch may write | `vmwgfx_validation.c` |
+//! | [`fence`] | completion | `vmwgfx_fence.c` |
 
 pub mod arena;
+pub mod bo;
+pub mod bound;
+pub mod device;
+pub mod fence;
 pub mod merge;
 pub mod page;
+pub mod state;
 pub mod twin;
+pub mod write_set;

@@ -1,4 +1,4 @@
-//! Kernel file: `vmwgfx_resource.c`. Resources: what commands name, each on a range of a buffer object.
+//! Resources bound to a buffer object (kernel: `vmwgfx_resource.c`): what the device may write of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

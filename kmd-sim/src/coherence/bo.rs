@@ -1,14 +1,14 @@
-//! Kernel file: `vmwgfx_bo.c`. Buffer objects: guest memory the device knows as a MOB.
+//! Buffer objects: guest memory over host memory (kernel: `vmwgfx_bo.c`).
 
 use std::ops::Range;
 
-use super::page_dirty::BoDirty;
-use super::resource::ResTree;
+use super::bound::ResTree;
 use crate::coherence::page::PageState;
 use crate::svga::HostDevice;
 use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::ttm::bo::BufferObject;
+use crate::vmwgfx::page_dirty::BoDirty;
 
 /// Names a buffer object; never used twice in the life of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,5 @@
-//! Kernel file: `vmwgfx_validation.c`. Before a batch is submitted: what may it write, and is every page
-//! of that ready for two writers?
+//! Before a batch is submitted (kernel: `vmwgfx_validation.c`): what may it write, and is every page of
+//! that ready for two writers?
 //!
 //! The bound is conservative: all pages with a resource that the device may write. It is computed when
 //! resources change, not for every batch. Where batches can reach what is bound after their submission
@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use super::bo::{BoId, Sync};
-use super::drv::{Reach, State};
 use super::fence::{FenceQueue, WriteSet};
+use super::state::{Reach, State};
 use crate::svga::HostDevice;
 use crate::sync::Arc;
 

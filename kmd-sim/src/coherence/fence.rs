@@ -1,4 +1,4 @@
-//! Kernel file: `vmwgfx_fence.c`. Sequence numbers, and what becomes visible when they pass.
+//! Sequence numbers, and what becomes visible when they pass (kernel: `vmwgfx_fence.c`).
 //!
 //! A *context* is a queue: its batches complete in order and count up one timeline. A batch that may write
 //! guest memory carries a fence with its write set until the CPU has been given those writes.

@@ -1,12 +1,11 @@
-//! Kernel file: `vmwgfx_drv.c`. The state of a device, and the life of its buffer objects.
+//! The state of a device, and the life of its buffer objects (kernel: `vmwgfx_drv.c`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::bo::{Bo, BoId, Mapping, Sync};
+use super::bound::{Access, ResourceId};
 use super::fence::{FenceQueue, WriteSet};
-use super::page_dirty::BoDirty;
-use super::resource::{Access, ResourceId};
 use crate::addr::{PAGE_SIZE, Pgoff};
 use crate::coherence::arena::{Arena, smaller_until_it_fits};
 use crate::coherence::page::{Page, PageState};
@@ -19,6 +18,7 @@ use crate::svga::HostDevice;
 use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
+use crate::vmwgfx::page_dirty::BoDirty;
 
 /// What exists once a coherent object was mapped: nothing is installed in a process before.
 #[derive(Debug)]

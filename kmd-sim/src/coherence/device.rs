@@ -1,4 +1,4 @@
-//! Kernel file: `vmwgfx_execbuf.c`. Submission and completion: when bytes travel.
+//! Submission and completion: when bytes travel (kernel: `vmwgfx_execbuf.c`).
 //!
 //! * **Flush** (CPU → device), at every point where host writes become visible to the device: scan, then
 //!   copy, under the reservation. Who wants to submit takes the reservation for a flush of its own first, and
@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::bo::{BoId, Sync};
-use super::drv::{Reach, State};
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
+use super::state::{Reach, State};
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::PageState;
 use crate::error::Result;
