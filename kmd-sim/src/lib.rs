@@ -8,6 +8,7 @@
 //! | module | what it is | kernel counterpart |
 //! |---|---|---|
 //! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`] | leaves | `linux/bitmap.h`, errno |
+//! | [`lockdep`] | locks of the soft kernel, and their order | `kernel/locking/lockdep.c` |
 //! | [`upstream`] | which kernel the soft machine behaves like | – |
 //! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
 //! | [`mmu`] | how writes to guest pages are found out | page tables |
@@ -31,6 +32,7 @@ pub mod addr;
 pub mod bitmap;
 pub mod coherence;
 pub mod error;
+pub mod lockdep;
 pub mod mm;
 pub mod mmu;
 pub mod stats;

@@ -18,7 +18,7 @@ use super::state::{Reach, State};
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::PageState;
 use crate::error::Result;
-use crate::mm::mapping_dirty_helpers::clean_record_shared_mapping_range;
+use crate::mmu::Mmu;
 use crate::svga::HostDevice;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
 use crate::sys::pages::to_usize;
@@ -164,8 +164,7 @@ impl<H: HostDevice> State<H> {
         while let Some(stretch) = tracking.arena.next_populated(at) {
             at = stretch.end;
             self.stats.scans += 1;
-            let (first, nr) = (stretch.start, stretch.end - stretch.start);
-            clean_record_shared_mapping_range(&mut tracking.mmu, first, nr, |run| {
+            tracking.mmu.take_dirty(stretch, &mut |run| {
                 // From the object the run starts in, or the next one, upwards.
                 let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
                 for (node, id) in by_node.range(from..run.end) {

@@ -1,7 +1,8 @@
 //! How writes to guest pages are found out: page tables seen as a list of written pages.
 //!
-//! One trait, several machines. [`uffd`] reads the process's real page tables.
+//! One trait, several machines. [`uffd`] reads the process's real page tables, [`soft`] has its own.
 
+pub mod soft;
 pub mod uffd;
 
 use std::ops::Range;
