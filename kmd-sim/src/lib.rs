@@ -16,7 +16,7 @@
 //! | [`ttm`] | guest pages for buffer objects | `drivers/gpu/drm/ttm` |
 //! | [`vmwgfx`] | the driver of the series | `drivers/gpu/drm/vmwgfx` |
 //! | [`coherence`] | the driver on the process's own pages: twins, byte-exact merge, write sets | – |
-//! | [`svga`] | the seam to the device | `device_include/svga3d_*.h` |
+//! | [`svga`] | the seam to the device, and its commands | `device_include/svga3d_*.h` |
 //! | [`uapi`] | all that the driver above may call | `uapi/drm/vmwgfx_drm.h` |
 //!
 //! Dependencies point one way: `uapi → coherence → vmwgfx → ttm, mm → mmu → sys → leaves`.
