@@ -19,6 +19,7 @@ use crate::coherence::merge::Neighbours;
 use crate::coherence::page::PageState;
 use crate::error::Result;
 use crate::mm::mapping_dirty_helpers::clean_record_shared_mapping_range;
+use crate::mmu::tracker::TrackerChoice;
 use crate::svga::HostDevice;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
 use crate::sys::pages::to_usize;
@@ -33,8 +34,9 @@ pub struct Device<H: HostDevice> {
 
 impl<H: HostDevice> Device<H> {
     /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
-    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach) -> Self {
-        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(State::new(arena_bytes, reach)) }
+    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
+        let state = State::new(arena_bytes, reach, tracker);
+        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(state) }
     }
 
     /// Takes the reservation.
