@@ -170,7 +170,7 @@ fn process_vm_writev_of_a_child_process_is_seen() {
     };
     if sigsegv_under_test() {
         assert!(!write(), "this tracker says that it cannot");
-        [4000, PAGE].map(|at| buffer.bytes().store(at, buffer.bytes().load(at)));
+        [4000, PAGE].into_iter().for_each(|at| buffer.bytes().store(at, buffer.bytes().load(at)));
     }
     if !write() {
         skip("a child may not write its parent's memory here");

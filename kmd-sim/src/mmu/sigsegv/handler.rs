@@ -44,7 +44,7 @@ struct Link {
 #[derive(Debug)]
 struct Installed {
     trackers: usize,
-    /// No tracker is left, but somebody has put a handler in front that may pass on to ours.
+    /// No tracker is left, but a handler that was installed after ours may pass on to it.
     left_behind: bool,
 }
 
@@ -75,7 +75,7 @@ impl Drop for Registration {
         let mut installed = lock();
         installed.trackers -= 1;
         if installed.trackers == 0 {
-            installed.left_behind = step_back().is_err();
+            installed.left_behind = step_back().is_none_or(|link| link.older != NONE);
         }
     }
 }
@@ -111,10 +111,14 @@ fn put_in_front(installed: &Installed) -> Result<()> {
     if current.is_ours() {
         return Ok(());
     }
-    let ours_may_be_called = installed.trackers != 0 || installed.left_behind;
-    let older = if ours_may_be_called { HEAD.load(Ordering::Relaxed) } else { NONE };
-    // Known before it is replaced: a fault may come at any time.
-    remember(current, older);
+    let head = HEAD.load(Ordering::Relaxed);
+    match ACTIONS.get(head) {
+        // Where it was before.
+        Some(link) if link.action == current => link.spent.store(false, Ordering::Relaxed),
+        // Known before it is replaced: a fault may come at any time.
+        Some(_) if installed.trackers != 0 || installed.left_behind => remember(current, head),
+        _ => remember(current, NONE),
+    }
     let replaced = Action::ours(&current, on_fault).install()?;
     if !replaced.is_ours() && replaced != current {
         remember(replaced, HEAD.load(Ordering::Relaxed));
@@ -134,15 +138,15 @@ fn remember(action: Action, older: usize) {
     HEAD.store(index, Ordering::Release);
 }
 
-/// Gives the signal back to the action it was taken from, unless somebody else has it by now.
-fn step_back() -> core::result::Result<(), ()> {
-    let current = Action::current().map_err(drop)?;
-    let link = ACTIONS.get(HEAD.load(Ordering::Relaxed)).ok_or(())?;
-    if !current.is_ours() {
-        return Err(());
+/// Gives the signal back to the action it was taken from, and returns that; `None` if somebody else has it by now.
+fn step_back() -> Option<&'static Link> {
+    let link = ACTIONS.get(HEAD.load(Ordering::Relaxed))?;
+    if !Action::current().ok()?.is_ours() {
+        return None;
     }
     let action = if link.spent.load(Ordering::Relaxed) { Action::default() } else { link.action };
-    action.install().map(drop).map_err(drop)
+    action.install().ok()?;
+    Some(link)
 }
 
 /// The handler.
