@@ -276,6 +276,23 @@ fn touching_a_byte_of_a_large_object_costs_a_page() {
 }
 
 #[test]
+fn a_flush_leaves_host_memory_alone_where_the_cpu_wrote_nothing() {
+    let host = Host::new();
+    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
+    let guest = device.bo_map(bo).unwrap();
+    guest.store_byte(5, 1);
+    device.flush().unwrap();
+    // Nobody may write it; so it shows who does.
+    host.block(0).store_byte(6, 0xee);
+    device.flush().unwrap();
+    guest.store_byte(40 * PAGE, 1);
+    device.flush().unwrap();
+    assert_eq!([5, 6].map(|at| read(&host.block(0), at)), [1, 0xee]);
+    assert_eq!(read(&host.block(0), 40 * PAGE), 1);
+}
+
+#[test]
 fn small_limits_of_the_process_leave_smaller_arenas() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     if std::env::var_os("TSAN_OPTIONS").is_some() {

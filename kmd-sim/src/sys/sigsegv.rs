@@ -37,15 +37,19 @@ extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_vo
 }
 
 impl Fault<'_> {
-    fn code(&self) -> c_int {
+    fn info(&self) -> &libc::siginfo_t {
         // SAFETY: the kernel's, or that of a handler that passed it on as the kernel would.
-        unsafe { (*self.info).si_code }
+        unsafe { &*self.info }
+    }
+
+    fn code(&self) -> c_int {
+        self.info().si_code
     }
 
     /// The address that was accessed.
     pub fn address(&self) -> usize {
-        // SAFETY: as above; this signal has an address, and another meaning of it does no harm.
-        unsafe { (*self.info).si_addr() }.addr()
+        // SAFETY: this signal has an address; one that was sent has other bytes there, which do no harm.
+        unsafe { self.info().si_addr() }.addr()
     }
 
     /// Whether it is a store to a page that may not be written, as far as the machine says.
@@ -95,7 +99,9 @@ impl Fault<'_> {
             return;
         }
         // SAFETY: no arguments.
-        let (process, thread) = unsafe { (libc::getpid(), libc::syscall(libc::SYS_gettid)) };
+        let process = unsafe { libc::getpid() };
+        // SAFETY: no arguments.
+        let thread = unsafe { libc::syscall(libc::SYS_gettid) };
         // SAFETY: the information is the kernel's own; sent to this thread, where it waits for the handler to return.
         unsafe {
             libc::syscall(

@@ -18,7 +18,7 @@ use crate::sys::rundown::Slot;
 use crate::sys::sigsegv::{Action, Disposition, Fault};
 
 /// Tracked memory. Slots are used again, so there are as many as there ever were trackers at a time.
-static REGIONS: List<Slot<Arc<Watched>>> = List::new();
+pub(super) static REGIONS: List<Slot<Arc<Watched>>> = List::new();
 
 /// All actions that were ever found in our place, each with the one before it, and each once.
 static ACTIONS: List<Link> = List::new();

@@ -167,3 +167,101 @@ impl Protect for Pages {
         self.change(&chunks, Protection::ReadOnly)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::pages::TwiceMapped;
+    use memmap2::{Mmap, MmapMut};
+
+    const PAGES: u64 = 4 * 512;
+
+    fn tracked() -> (Sigsegv, TwiceMapped) {
+        let pages = TwiceMapped::new("test", PAGES * PAGE_SIZE).unwrap();
+        let mut tracker = Sigsegv::new(pages.application()).unwrap();
+        take(&mut tracker);
+        (tracker, pages)
+    }
+
+    /// First pages and ends of the runs reported.
+    fn take(tracker: &mut Sigsegv) -> Vec<(Pgoff, Pgoff)> {
+        let mut runs = Vec::new();
+        tracker.take_dirty(0..PAGES, &mut |run| runs.push((run.start, run.end))).unwrap();
+        runs
+    }
+
+    fn store(pages: &TwiceMapped, page: u64, byte: u8) {
+        pages.application().store_byte(to_usize(page * PAGE_SIZE), byte);
+    }
+
+    fn faults(tracker: &Sigsegv) -> usize {
+        tracker.watched.faults.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_sequential_writer_pays_for_a_block_with_few_faults() {
+        let (mut tracker, pages) = tracked();
+        (0..512).for_each(|page| store(&pages, page, 1));
+        assert_eq!(faults(&tracker), 6);
+        assert_eq!(take(&mut tracker), [(0, 512)]);
+    }
+
+    #[test]
+    fn scattered_writes_open_a_chunk_each() {
+        let (mut tracker, pages) = tracked();
+        [5, 100, 600].into_iter().for_each(|page| store(&pages, page, 1));
+        assert_eq!(take(&mut tracker), [(0, 16), (96, 112), (592, 608)]);
+    }
+
+    #[test]
+    fn a_crowd_of_faults_opens_blocks() {
+        let (mut tracker, pages) = tracked();
+        tracker.watched.faults.store(SPLITS, Ordering::Relaxed);
+        store(&pages, 600, 1);
+        assert_eq!(take(&mut tracker), [(512, 1024)]);
+        store(&pages, 600, 1);
+        assert_eq!(take(&mut tracker), [(592, 608)]);
+    }
+
+    /// All memory mappings this process may have, unless they are more than a test should make.
+    fn crowd() -> Vec<(MmapMut, Mmap)> {
+        let one = || MmapMut::map_anon(1);
+        let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+        let limit = limit.trim().parse().unwrap_or(usize::MAX).min(1 << 21);
+        let mut crowd = Vec::with_capacity(limit);
+        // Neighbours of different protection do not become one.
+        crowd.extend(
+            std::iter::from_fn(|| Some((one().ok()?, one().ok()?.make_read_only().ok()?))).take(limit),
+        );
+        crowd
+    }
+
+    #[test]
+    fn where_the_kernel_splits_no_further_more_is_opened_or_stays_open() {
+        let (mut tracker, pages) = tracked();
+        let mut runs = Vec::with_capacity(100);
+        let full = crowd();
+        store(&pages, 600, 1);
+        store(&pages, 1100, 1);
+        tracker.take_dirty(1024..1536, &mut |run| runs.push(run)).unwrap();
+        tracker.take_dirty(0..PAGES, &mut |run| runs.push(run)).unwrap();
+        drop(full);
+        assert!(runs.iter().any(|run| run.contains(&600)), "{runs:?}");
+        assert!(runs.iter().any(|run| run.contains(&1100)), "{runs:?}");
+        take(&mut tracker);
+        store(&pages, 600, 2);
+        assert_eq!(take(&mut tracker), [(592, 608)], "there is room again");
+    }
+
+    #[test]
+    fn trackers_that_come_and_go_use_the_same_places() {
+        let places = || handler::REGIONS.iter().count();
+        let first = tracked();
+        let before = places();
+        for _ in 0..50 {
+            drop(tracked());
+            assert!(places() <= before + 1);
+        }
+        drop(first);
+    }
+}

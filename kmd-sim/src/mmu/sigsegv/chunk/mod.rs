@@ -196,20 +196,21 @@ mod tests {
         }
     }
 
-    fn close(chunks: &Chunks, protect: &Recorder) -> Vec<Range<usize>> {
+    /// First chunks and ends of the runs reported.
+    fn close(chunks: &Chunks, protect: &Recorder) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
-        chunks.close(0..chunks.len(), protect, &mut |run| found.push(run));
+        chunks.close(0..chunks.len(), protect, &mut |run| found.push((run.start, run.end)));
         found
     }
 
     #[test]
     fn runs_are_closed_by_one_call_and_clean_chunks_by_none() {
         let (chunks, protect) = (Chunks::new(10), Recorder::default());
-        assert_eq!(close(&chunks, &protect), [0..10]);
+        assert_eq!(close(&chunks, &protect), [(0, 10)]);
         assert_eq!(close(&chunks, &protect), []);
         chunks.open(2..5, &protect);
         chunks.open(9..10, &protect);
-        assert_eq!(close(&chunks, &protect), [2..5, 9..10]);
+        assert_eq!(close(&chunks, &protect), [(2, 5), (9, 10)]);
         let expected = [("close", 0..10), ("open", 2..5), ("open", 9..10), ("close", 2..5), ("close", 9..10)];
         assert_eq!(*protect.calls.borrow(), expected);
     }
@@ -220,14 +221,14 @@ mod tests {
         close(&chunks, &protect);
         (0..4).for_each(|chunk| chunks.enter(chunk));
         chunks.leave(1);
-        assert_eq!(close(&chunks, &protect), [0..1, 1..2, 2..3, 3..4]);
+        assert_eq!(close(&chunks, &protect), [(0, 1), (1, 2), (2, 3), (3, 4)]);
         assert_eq!((0..4).map(|chunk| chunks.is_dirty(chunk)).collect::<Vec<_>>(), [true, false, true, true]);
     }
 
     #[test]
     fn chunks_that_cannot_be_closed_stay_dirty_and_are_reported_each_time() {
         let (chunks, protect) = (Chunks::new(3), Recorder { refuses: true, ..Recorder::default() });
-        assert_eq!(close(&chunks, &protect), [0..3]);
-        assert_eq!(close(&chunks, &protect), [0..3]);
+        assert_eq!(close(&chunks, &protect), [(0, 3)]);
+        assert_eq!(close(&chunks, &protect), [(0, 3)]);
     }
 }
