@@ -16,9 +16,10 @@ use super::bo::{BoId, Sync};
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
 use super::state::{Reach, State, Tracking};
 use crate::coherence::merge::Neighbours;
-use crate::coherence::page::PageState;
+use crate::coherence::page::{Page, PageState};
 use crate::error::Result;
 use crate::mmu::Mmu;
+use crate::mmu::tracker::TrackerChoice;
 use crate::svga::HostDevice;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
 use crate::sys::pages::to_usize;
@@ -33,8 +34,9 @@ pub struct Device<H: HostDevice> {
 
 impl<H: HostDevice> Device<H> {
     /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
-    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach) -> Self {
-        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(State::new(arena_bytes, reach)) }
+    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
+        let state = State::new(arena_bytes, reach, tracker);
+        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(state) }
     }
 
     /// Takes the reservation.
@@ -212,10 +214,19 @@ impl<H: HostDevice> State<H> {
         let pending = self.fences.iter().any(|fences| !fences.is_empty());
         let Some(bo) = self.bos.get_mut(&id) else { return 0 };
         let device = if pending || bo.stale { Neighbours::Busy } else { Neighbours::Quiet };
+        // A page compared at every flush is compared with its twin: reading host memory may be slow.
+        let twin = self.tracking.as_ref().is_some_and(|tracking| !tracking.mmu.caps().reports_only_written);
         let mut flushed = 0;
         for page in self.take_dirty_pages(id) {
             self.stats.pages_dirty += 1;
-            let changed = self.with_page(id, page, |page| page.flush(device)).unwrap_or(0);
+            let flush = |page: &mut Page<'_>| {
+                let changed = page.flush(device);
+                if twin {
+                    page.share();
+                }
+                changed
+            };
+            let changed = self.with_page(id, page, flush).unwrap_or(0);
             self.stats.cpu_bytes_written += changed;
             flushed += changed;
         }
