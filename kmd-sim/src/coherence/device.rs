@@ -127,7 +127,7 @@ impl<H: HostDevice> Device<H> {
         state.pull(&sets);
     }
 
-    fn context(&self, id: ContextId) -> Arc<Context<H::Timeline>> {
+    pub(super) fn context(&self, id: ContextId) -> Arc<Context<H::Timeline>> {
         Arc::clone(&self.contexts()[id.0])
     }
 
@@ -156,7 +156,7 @@ impl<H: HostDevice> State<H> {
 
     /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
     /// flushed the next time.
-    fn scan(&mut self) -> Result<()> {
+    pub(super) fn scan(&mut self) -> Result<()> {
         let Some(tracking) = &mut self.tracking else { return Ok(()) };
         let start = Instant::now();
         // Counted before anything is scanned: a page written before has its block by now.
@@ -193,7 +193,7 @@ impl<H: HostDevice> State<H> {
 
     /// Takes out the recorded pages of one object. The first scan of a stretch reports all of its pages; those
     /// the arena has no page for were not written.
-    fn take_dirty_pages(&mut self, id: BoId) -> Vec<u64> {
+    pub(super) fn take_dirty_pages(&mut self, id: BoId) -> Vec<u64> {
         let (Some(bo), Some(tracking)) = (self.bos.get_mut(&id), &self.tracking) else { return Vec::new() };
         let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping) else { return Vec::new() };
         let states = &mapping.pages;
@@ -234,7 +234,7 @@ impl<H: HostDevice> State<H> {
     }
 
     /// Takes the device's changes in `sets` over to guest pages. Objects that are not mapped wait.
-    fn pull(&mut self, sets: &[Arc<WriteSet>]) {
+    pub(super) fn pull(&mut self, sets: &[Arc<WriteSet>]) {
         if sets.is_empty() {
             return;
         }
