@@ -11,6 +11,7 @@ use crate::addr::{PAGE_BYTES, PAGE_SIZE, Pgoff};
 use crate::error::Result;
 use crate::sys::memory::{PageBuf, SharedMem};
 use crate::sys::pages::{TwiceMapped, to_usize};
+use crate::sys::sigsegv::Action;
 
 /// A tracker that can be made for a mapping.
 pub(super) trait Tracks: Mmu + Sized {
@@ -90,14 +91,39 @@ impl<M: Tracks> Fixture for Mapped<M> {
     }
 }
 
+/// A signal handler is installed by who declares it, and for no longer than there is a tracker.
+fn a_handler_is_installed_as_declared<M: Tracks>() {
+    let is_ours = || Action::current().unwrap().is_ours();
+    assert!(!is_ours());
+    let mut machine = Mapped::<M>::new();
+    assert_eq!(is_ours(), machine.caps().installs_handler);
+    drop(machine);
+    assert!(!is_ours());
+}
+
 mod uffd {
     super::super::conformance::conformance_tests!(super::Mapped<super::Uffd>);
+
+    #[test]
+    fn a_handler_is_installed_as_declared() {
+        super::a_handler_is_installed_as_declared::<super::Uffd>();
+    }
 }
 
 mod sigsegv {
     super::super::conformance::conformance_tests!(super::Mapped<super::Sigsegv>);
+
+    #[test]
+    fn a_handler_is_installed_as_declared() {
+        super::a_handler_is_installed_as_declared::<super::Sigsegv>();
+    }
 }
 
 mod compare {
     super::super::conformance::conformance_tests!(super::Mapped<super::Compare>);
+
+    #[test]
+    fn a_handler_is_installed_as_declared() {
+        super::a_handler_is_installed_as_declared::<super::Compare>();
+    }
 }

@@ -87,15 +87,15 @@ fn lock() -> MutexGuard<'static, Installed> {
 /// Puts our handler in front again if somebody has replaced it. Their handler may have opened pages meanwhile, so
 /// that all tracked memory counts as written.
 pub(super) fn stay_in_front() -> Result<()> {
+    // Held until all of it does, so that no other scan finds the handler in place and a written page clean.
+    let installed = lock();
     if Action::current()?.is_ours() {
         return Ok(());
     }
-    let installed = lock();
     put_in_front(&installed)?;
     REGIONS.iter().for_each(|slot| {
         slot.with(|watched| watched.soil());
     });
-    drop(installed);
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         log::warn!(
