@@ -4,4 +4,5 @@
 
 mod common;
 mod helpers;
+mod host;
 mod walk;
