@@ -31,6 +31,12 @@ const PAGE: u64 = 4096;
 /// The page the tests are about.
 const WRITTEN: u64 = 3;
 
+/// Runs a scenario in many interleavings, each with few changes from one thread to the other: a submission is
+/// a thousand steps long, and a fault that pauses during all of them would hardly ever be drawn at random.
+fn explore(scenario: impl Fn() + Send + Sync + 'static) {
+    shuttle::check_pct(scenario, ITERATIONS, 3);
+}
+
 #[derive(Debug)]
 struct NoEngine;
 
@@ -213,8 +219,8 @@ impl Mapping for NoSecondClean<'_> {
 
 #[test]
 fn a_scan_that_changes_the_method_loses_no_store() {
-    let explore = || store_against_submit(&about_to_switch(), |world, task| world.submit(task));
-    shuttle::check_random(explore, ITERATIONS);
+    let scenario = || store_against_submit(&about_to_switch(), |world, task| world.submit(task));
+    explore(scenario);
 }
 
 #[test]
@@ -223,7 +229,7 @@ fn an_entry_that_is_not_taken_out_loses_the_hardwares_dirty_bit() {
     let careless = |world: &World, task: &Task| {
         world.submit_through(task, |tables| NotAtomic { tables, world, task });
     };
-    shuttle::check_random(move || store_against_submit(&about_to_switch(), careless), ITERATIONS);
+    explore(move || store_against_submit(&about_to_switch(), careless));
 }
 
 #[test]
@@ -232,21 +238,21 @@ fn without_a_second_clean_a_store_before_the_protection_is_lost() {
     let careless = |world: &World, task: &Task| {
         world.submit_through(task, |tables| NoSecondClean { tables, cleaned: false });
     };
-    shuttle::check_random(move || store_against_submit(&about_to_switch(), careless), ITERATIONS);
+    explore(move || store_against_submit(&about_to_switch(), careless));
 }
 
 #[test]
 fn mkwrite_against_write_protect_loses_no_store() {
-    let explore = || store_against_submit(&mkwrite(Upstream::default()), |world, task| world.submit(task));
-    shuttle::check_random(explore, ITERATIONS);
+    let scenario = || store_against_submit(&mkwrite(Upstream::default()), |world, task| world.submit(task));
+    explore(scenario);
 }
 
 #[test]
 #[should_panic(expected = "a store was never uploaded")]
 fn an_entry_widened_without_the_reservation_loses_the_store() {
-    let explore =
+    let scenario =
         || store_against_submit(&mkwrite(Upstream::with_quirk("Q-16")), |world, task| world.submit(task));
-    shuttle::check_random(explore, ITERATIONS);
+    explore(scenario);
 }
 
 /// Two walkers protect one page, which a CPU holds a writable translation of. When either returns, a store
@@ -272,11 +278,11 @@ fn two_walkers(upstream: Upstream) {
 
 #[test]
 fn two_walkers_leave_no_stale_translation() {
-    shuttle::check_random(|| two_walkers(Upstream::default()), ITERATIONS);
+    explore(|| two_walkers(Upstream::default()));
 }
 
 #[test]
 #[should_panic(expected = "a stale translation outlived the walk")]
 fn without_the_nested_flush_the_second_walker_returns_too_early() {
-    shuttle::check_random(|| two_walkers(Upstream::fixed(Profile::V5Mail)), ITERATIONS);
+    explore(|| two_walkers(Upstream::fixed(Profile::V5Mail)));
 }

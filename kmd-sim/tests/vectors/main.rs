@@ -1,8 +1,12 @@
 //! The test vectors of the series' behaviour, each a test whose name begins with the vector's number.
 
+mod common;
 mod faults;
+mod helpers;
+mod host;
 mod rig;
 mod surface_sync;
 mod surfaces;
 mod tracker;
 mod transfer;
+mod walk;
