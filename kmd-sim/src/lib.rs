@@ -7,7 +7,7 @@
 //!
 //! | module | what it is | kernel counterpart |
 //! |---|---|---|
-//! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`] | leaves | `linux/bitmap.h`, errno |
+//! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`], [`warn`] | leaves | `linux/bitmap.h`, errno, `WARN_ON` |
 //! | [`lockdep`] | locks of the soft kernel, and their order | `kernel/locking/lockdep.c` |
 //! | [`upstream`] | which kernel the soft machine behaves like | – |
 //! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
@@ -16,7 +16,7 @@
 //! | [`ttm`] | guest pages for buffer objects | `drivers/gpu/drm/ttm` |
 //! | [`vmwgfx`] | the driver of the series | `drivers/gpu/drm/vmwgfx` |
 //! | [`coherence`] | the driver on the process's own pages: twins, byte-exact merge, write sets | – |
-//! | [`svga`] | the seam to the device | `device_include/svga3d_*.h` |
+//! | [`svga`] | the seam to the device, and its commands | `device_include/svga3d_*.h` |
 //! | [`uapi`] | all that the driver above may call | `uapi/drm/vmwgfx_drm.h` |
 //!
 //! Dependencies point one way: `uapi → coherence → vmwgfx → ttm, mm → mmu → sys → leaves`.
@@ -43,3 +43,4 @@ pub mod ttm;
 pub mod uapi;
 pub mod upstream;
 pub mod vmwgfx;
+pub mod warn;

@@ -1,6 +1,16 @@
 //! The seam to the device: what the simulated kernel driver asks of the machine below it.
 //!
 //! In the kernel this is the command FIFO and the MOBs of a virtual GPU; here it is a host Vulkan driver.
+//!
+//! | module | what it is | kernel file |
+//! |---|---|---|
+//! | [`cmd`] | commands, and the stream they go through | `svga3d_cmd.h`, `vmwgfx_cmdbuf.c` |
+//! | [`mod@format`] | formats of surfaces | `svga3d_surfacedefs.h` |
+//! | [`types`] | words of its language | `svga3d_types.h` |
+
+pub mod cmd;
+pub mod format;
+pub mod types;
 
 use crate::error::Result;
 use crate::sys::memory::SharedMem;

@@ -1,0 +1,4 @@
+//! The test vectors of the series' behaviour, each a test whose name begins with the vector's number.
+
+mod surface_sync;
+mod surfaces;
