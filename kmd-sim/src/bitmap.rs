@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, Result};
+
 const BITS: u64 = u64::BITS as u64;
 
 /// A fixed number of bits, all clear at first.
@@ -15,6 +17,15 @@ impl Bitmap {
     /// `len` clear bits.
     pub fn new(len: u64) -> Self {
         Self { words: vec![0; index(len.div_ceil(BITS))], len }
+    }
+
+    /// `len` clear bits, or [`Error::NoMemory`].
+    pub fn try_new(len: u64) -> Result<Self> {
+        let count = usize::try_from(len.div_ceil(BITS)).map_err(|_| Error::NoMemory)?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(count).map_err(|_| Error::NoMemory)?;
+        words.resize(count, 0);
+        Ok(Self { words, len })
     }
 
     /// Number of bits.

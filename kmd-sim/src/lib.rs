@@ -7,7 +7,7 @@
 //!
 //! | module | what it is | kernel counterpart |
 //! |---|---|---|
-//! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`], [`warn`] | leaves | `linux/bitmap.h`, errno, `WARN_ON` |
+//! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`] | leaves | `linux/bitmap.h`, errno |
 //! | [`lockdep`] | locks of the soft kernel, and their order | `kernel/locking/lockdep.c` |
 //! | [`upstream`] | which kernel the soft machine behaves like | – |
 //! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
@@ -43,4 +43,3 @@ pub mod ttm;
 pub mod uapi;
 pub mod upstream;
 pub mod vmwgfx;
-pub mod warn;

@@ -68,6 +68,14 @@ impl Task {
         self.splats.borrow_mut().push(splat);
     }
 
+    /// Reports `what` if an assumption of the driver is `broken`, and says whether it is (`WARN_ON`).
+    pub fn warn_on(&self, broken: bool, what: &'static str) -> bool {
+        if broken {
+            self.splat(Splat::Driver(what));
+        }
+        broken
+    }
+
     /// Takes the broken rules out.
     pub fn take_splats(&self) -> Vec<Splat> {
         self.splats.take()

@@ -34,8 +34,8 @@ pub struct Mapping {
     pub driver: SharedMem,
     /// State of each page; empty for explicit objects.
     pub pages: Vec<PageState>,
-    /// Pages the CPU wrote.
-    pub dirty: BoDirty,
+    /// Pages the CPU wrote; none for explicit objects.
+    pub dirty: Option<BoDirty>,
 }
 
 /// A buffer object (`struct vmw_bo`).

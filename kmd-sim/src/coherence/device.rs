@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::bo::{BoId, Sync};
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
-use super::state::{Reach, State};
+use super::state::{Reach, State, Tracking};
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::PageState;
 use crate::error::Result;
@@ -159,24 +159,31 @@ impl<H: HostDevice> State<H> {
         let start = Instant::now();
         // Counted before anything is scanned: a page written before has its block by now.
         tracking.arena.update_populated()?;
-        let (bos, by_node, dirty_bos) = (&mut self.bos, &tracking.by_node, &mut self.dirty_bos);
+        let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
+        let (bos, dirty_bos) = (&self.bos, &mut self.dirty_bos);
         let mut at = 0;
-        while let Some(stretch) = tracking.arena.next_populated(at) {
+        while let Some(stretch) = arena.next_populated(at) {
             at = stretch.end;
             self.stats.scans += 1;
-            tracking.mmu.take_dirty(stretch, &mut |run| {
+            mmu.take_dirty(stretch, &mut |run| {
                 // From the object the run starts in, or the next one, upwards.
                 let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
                 for (node, id) in by_node.range(from..run.end) {
-                    let Some(bo) = bos.get_mut(id) else { continue };
-                    let pages = run.start.max(*node)..run.end.min(node + bo.tbo.num_pages());
-                    let (Some(mapping), false) = (&mut bo.mapping, pages.is_empty()) else { continue };
-                    mapping.dirty.record(pages.start - node..pages.end - node);
-                    if dirty_bos.last() != Some(id) {
+                    let reached = bos.get(id).is_some_and(|bo| run.start < node + bo.tbo.num_pages());
+                    if reached && dirty_bos.last() != Some(id) {
                         dirty_bos.push(*id);
                     }
                 }
+                gathered.report(run);
             })?;
+        }
+        for id in &self.dirty_bos {
+            let Some(bo) = self.bos.get_mut(id) else { continue };
+            if let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping)
+                && let Some(dirty) = &mut mapping.dirty
+            {
+                dirty.scan(node.start, &[], gathered);
+            }
         }
         self.stats.scan_ns += nanos_since(start);
         Ok(())
@@ -190,7 +197,9 @@ impl<H: HostDevice> State<H> {
         let states = &mapping.pages;
         let is_fresh = |page: u64| states[to_usize(page)] == PageState::Fresh;
         let mut pages = Vec::new();
-        mapping.dirty.transfer(|run| {
+        let bytes = 0..bo.tbo.size();
+        let Some(dirty) = &mut mapping.dirty else { return Vec::new() };
+        dirty.transfer_to_res(&bytes, false, |run| {
             let mut data = tracking.arena.data(node.start + run.start..node.start + run.end);
             pages.extend(run.filter(|page| !is_fresh(*page) || data.contains(node.start + page)));
         });

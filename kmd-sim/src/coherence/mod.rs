@@ -10,6 +10,7 @@
 //! | [`bound`] | resources on them | `vmwgfx_resource.c` |
 //! | [`state`] | a device, and the life of its objects | `vmwgfx_drv.c` |
 //! | [`device`] | flush at submission, pull at completion | `vmwgfx_execbuf.c` |
+//! | [`gathered`] | what a scan found, for the trackers of objects | – |
 //! | [`write_set`] | what a batch may write | `vmwgfx_validation.c` |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
 
@@ -18,6 +19,7 @@ pub mod bo;
 pub mod bound;
 pub mod device;
 pub mod fence;
+pub mod gathered;
 pub mod merge;
 pub mod page;
 pub mod state;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::bo::{Bo, BoId, Mapping, Sync};
 use super::bound::{Access, ResourceId};
 use super::fence::{FenceQueue, WriteSet};
+use super::gathered::Gathered;
 use crate::addr::{PAGE_SIZE, Pgoff};
 use crate::coherence::arena::{Arena, smaller_until_it_fits};
 use crate::coherence::page::{Page, PageState};
@@ -27,6 +28,7 @@ pub(super) struct Tracking {
     pub(super) mmu: Uffd,
     pub(super) arena: Arena,
     pub(super) twins: Twins,
+    pub(super) gathered: Gathered,
     /// Objects by the first page of their window.
     pub(super) by_node: BTreeMap<Pgoff, BoId>,
 }
@@ -45,7 +47,8 @@ impl Tracking {
             (arena.len() * PAGE_SIZE) >> 20,
             mmu.name()
         );
-        Ok(Self { mmu, arena, twins, by_node: BTreeMap::new() })
+        let gathered = Gathered::new(arena.len());
+        Ok(Self { mmu, arena, twins, gathered, by_node: BTreeMap::new() })
     }
 }
 
@@ -163,7 +166,9 @@ impl<H: HostDevice> State<H> {
             }
         };
         let tracked = if sync == Sync::Coherent { num_pages } else { 0 };
+        let mut dirty = None;
         if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
+            BoDirty::add(&mut dirty, node.start, num_pages, &mut tracking.gathered)?;
             tracking.by_node.insert(node.start, id);
         }
         let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
@@ -173,7 +178,7 @@ impl<H: HostDevice> State<H> {
             application,
             driver,
             pages: vec![PageState::Fresh; to_usize(tracked)],
-            dirty: BoDirty::new(tracked),
+            dirty,
         });
         // Otherwise it is in no write set yet: the batch that first may write it makes its twins.
         if bo.device_written {

@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::lockdep::Task;
 use crate::svga::cmd::{Command, CommandStream};
 use crate::svga::format::SurfaceFormat;
 use crate::svga::types::{Box3d, SurfaceId};
 use crate::upstream::Upstream;
 use crate::vmwgfx::surface_layout::{Loc, SurfaceCache, SurfaceMetadata};
-use crate::warn::Warnings;
 
 /// Dirty boxes of one surface (`struct vmw_surface_dirty`).
 ///
@@ -47,9 +47,9 @@ impl SurfaceDirty {
 
     /// The CPU wrote `bytes` of the backing object, of which the surface has `resource`
     /// (`vmw_surface_dirty_range_add`).
-    pub fn range_add(&mut self, resource: &Range<u64>, bytes: &Range<u64>, warnings: &mut Warnings) {
+    pub fn range_add(&mut self, resource: &Range<u64>, bytes: &Range<u64>, task: &Task) {
         let disjoint = bytes.end <= resource.start || bytes.start >= resource.end;
-        if warnings.warn_on(disjoint, "a dirty range outside of the surface") {
+        if task.warn_on(disjoint, "a dirty range outside of the surface") {
             return;
         }
         let start = bytes.start.max(resource.start) - resource.start;

@@ -5,12 +5,12 @@
 use std::ops::Range;
 
 use kmd_sim::addr::PAGE_SIZE;
+use kmd_sim::lockdep::Task;
 use kmd_sim::svga::format::SurfaceFormat;
 use kmd_sim::svga::types::{Box3d, Size3d, SurfaceFlags};
 use kmd_sim::upstream::{Profile, Quirks, Upstream};
 use kmd_sim::vmwgfx::surface_dirty::SurfaceDirty;
 use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
-use kmd_sim::warn::Warnings;
 
 /// The box of a subresource that nobody wrote.
 pub(crate) const CLEAN: Box3d = Box3d::new(0, 0, 0, 0, 0, 0);
@@ -19,7 +19,7 @@ pub(crate) const CLEAN: Box3d = Box3d::new(0, 0, 0, 0, 0, 0);
 pub(crate) struct Coherent {
     pub(crate) dirty: SurfaceDirty,
     resource: Range<u64>,
-    warnings: Warnings,
+    task: Task,
 }
 
 impl Coherent {
@@ -29,7 +29,7 @@ impl Coherent {
         Self {
             dirty: SurfaceDirty::alloc(surface, upstream).unwrap(),
             resource: start..start + u64::from(surface.backing_size()),
-            warnings: Warnings::default(),
+            task: Task::new(),
         }
     }
 
@@ -39,7 +39,7 @@ impl Coherent {
     }
 
     fn write_bytes(mut self, bytes: Range<u64>) -> Self {
-        self.dirty.range_add(&self.resource, &bytes, &mut self.warnings);
+        self.dirty.range_add(&self.resource, &bytes, &self.task);
         self
     }
 
@@ -320,7 +320,7 @@ fn s_33_blocks_that_stick_out_are_clipped() {
 fn s_34_a_range_behind_the_surface_is_warned_about() {
     let compressed = mipmapped(3, format(SurfaceFormat::BC3_UNORM, 130, 66));
     let surface = fixed(&compressed).write_bytes(12288..16384);
-    assert_eq!(surface.warnings.warn_count(), 1);
+    assert_eq!(surface.task.take_splats().len(), 1);
     assert_eq!(surface.boxes(), [CLEAN; 3]);
 }
 

@@ -87,10 +87,10 @@ struct Case {
 
 /// Why the boxes of a case are wrong.
 fn fault(case: &Case, upstream: Upstream) -> Option<String> {
-    let mut warnings = Warnings::default();
+    let task = Task::new();
     let mut dirty = SurfaceDirty::alloc(&case.metadata, upstream).unwrap();
     for run in &case.runs {
-        dirty.range_add(&case.resource, run, &mut warnings);
+        dirty.range_add(&case.resource, run, &task);
     }
     let boxes = dirty.boxes();
     for (sub, dirty) in boxes.iter().enumerate() {
@@ -105,7 +105,7 @@ fn fault(case: &Case, upstream: Upstream) -> Option<String> {
             return Some(format!("{dirty:?} is not within subresource {sub} of {size:?}"));
         }
     }
-    let mut fault = (warnings.warn_count() != 0).then(|| "a run was taken for foreign".to_owned());
+    let mut fault = (!task.take_splats().is_empty()).then(|| "a run was taken for foreign".to_owned());
     for_each_piece(&case.metadata, |piece| {
         let bytes = case.resource.start + piece.bytes.start..case.resource.start + piece.bytes.end;
         let written = case.runs.iter().any(|run| run.start < bytes.end && bytes.start < run.end);
@@ -246,7 +246,7 @@ fn partial_boxes_of_samples_end_before_they_start_in_the_newest_kernel() {
     let resource = 0..u64::from(multisampled.backing_size());
     let mut dirty = SurfaceDirty::alloc(&multisampled, Upstream::with_quirk("Q-15")).unwrap();
 
-    dirty.range_add(&resource, &(8192..12000), &mut Warnings::default());
+    dirty.range_add(&resource, &(8192..12000), &Task::new());
 
     assert_eq!(dirty.boxes(), [Box3d::new(2048, 0, 0, 1500u32.wrapping_sub(2048), 1, 1)]);
 }
@@ -279,14 +279,14 @@ fn a_stream_output_tail_makes_a_box_outside_of_the_buffer() {
 fn two_pages_of_a_4k_scanout_surface_lose_512_texels_upstream() {
     let scanout = SurfaceMetadata::new(SurfaceFormat::X8R8G8B8, Size3d::new(3840, 2160, 1));
     let resource = 0..u64::from(scanout.backing_size());
-    let mut warnings = Warnings::default();
+    let task = Task::new();
     let mut upstream = SurfaceDirty::alloc(&scanout, Upstream::with_quirk("Q-09")).unwrap();
     let mut fixed = SurfaceDirty::alloc(&scanout, Upstream::default()).unwrap();
 
-    upstream.range_add(&resource, &(4096..8192), &mut warnings);
-    upstream.range_add(&resource, &(32768..36864), &mut warnings);
-    fixed.range_add(&resource, &(4096..8192), &mut warnings);
-    fixed.range_add(&resource, &(32768..36864), &mut warnings);
+    upstream.range_add(&resource, &(4096..8192), &task);
+    upstream.range_add(&resource, &(32768..36864), &task);
+    fixed.range_add(&resource, &(4096..8192), &task);
+    fixed.range_add(&resource, &(32768..36864), &task);
 
     assert_eq!(upstream.boxes(), [Box3d::new(512, 0, 0, 1024, 3, 1)]);
     assert_eq!(fixed.boxes(), [Box3d::new(512, 0, 0, 1536, 3, 1)]);
@@ -296,7 +296,7 @@ fn two_pages_of_a_4k_scanout_surface_lose_512_texels_upstream() {
 fn linux_5_5_updates_images_whatever_the_device_knows() {
     let metadata = SurfaceMetadata::new(SurfaceFormat::R8G8B8A8_UNORM, Size3d::new(32, 32, 1));
     let mut dirty = SurfaceDirty::alloc(&metadata, Upstream::fixed(Profile::V5_5)).unwrap();
-    dirty.range_add(&(0..4096), &(0..4096), &mut Warnings::default());
+    dirty.range_add(&(0..4096), &(0..4096), &Task::new());
     let mut stream = CommandStream::new();
 
     dirty.sync(SID, true, &mut stream).unwrap();
