@@ -11,6 +11,12 @@ pub enum Error {
     /// The handle or range does not exist (`EINVAL`).
     #[error("invalid handle or range")]
     Invalid,
+    /// Somebody else has it (`EBUSY`).
+    #[error("busy")]
+    Busy,
+    /// A signal is pending; to be tried again (`ERESTARTSYS`).
+    #[error("interrupted")]
+    Interrupted,
     /// The device refused to make its memory visible to the CPU.
     #[error("the host driver cannot map this memory")]
     HostMap,

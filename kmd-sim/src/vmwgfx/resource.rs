@@ -1,0 +1,505 @@
+//! Kernel file: `vmwgfx_resource.c`: what commands name, each with a guest copy in a buffer object.
+//!
+//! # Who has the newer content
+//! * A bit of the object's tracker, or a box of the resource's: the CPU wrote, and the device has not seen it.
+//! * `res_dirty`: the device wrote, and the guest copy has not seen it. No process maps a page of such a resource,
+//!   so that the CPU neither reads what is stale nor writes what would be overwritten.
+//! * `backup_dirty`: the guest copy is newer as a whole, since the device's copy was given up.
+//!
+//! Attaching, detaching, validating and cleaning run under the reservation of the backing object; the state of
+//! a resource is behind a lock of its own only because the compiler cannot know that.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::ops::Range;
+
+use super::bo::{Bo, BoState, PRIORITIES, ReservedBos, prio_add, prio_del};
+use super::drv::VmwPrivate;
+use crate::addr::{PAGE_SIZE, pages_for, pages_of};
+use crate::error::{Error, Result};
+use crate::lockdep::Task;
+use crate::mm::machine::Point;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Types of resources: each has its list for eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResType {
+    /// Surfaces with a guest copy.
+    GbSurface,
+    /// Surfaces without.
+    LegacySurface,
+    /// Contexts.
+    Context,
+    /// Shaders.
+    Shader,
+    /// Tables of a context's objects.
+    Cotable,
+}
+
+/// Evictions that may fail before a validation does (`VMW_RES_EVICT_ERR_COUNT`).
+const EVICT_ERR_COUNT: u32 = 10;
+/// Class of a resource that was never attached.
+const INITIAL_PRIO: usize = 3;
+
+/// Tracks which parts of one resource the CPU wrote, for types that have such a thing (`res->dirty`).
+pub trait ResDirty: Debug + Send + Any {
+    /// Bytes `bytes` of the object were written; the resource is on `resource` of it (`dirty_range_add`).
+    fn range_add(&mut self, task: &Task, resource: &Range<u64>, bytes: &Range<u64>);
+
+    /// Tells the device to fetch what was written, and forgets it (`dirty_sync`).
+    fn sync(&mut self, dev: &VmwPrivate, id: u32) -> Result<()>;
+
+    /// For those who know which type it is.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// What a type of resource does (`struct vmw_res_func`). Callbacks get the state of the resource, and that of
+/// its backing object.
+pub trait ResFunc: Debug + Send + Sync {
+    /// The type.
+    fn res_type(&self) -> ResType;
+    /// Whether it has a guest copy.
+    fn needs_backup(&self) -> bool;
+    /// Whether it can be made again from its guest copy.
+    fn may_evict(&self) -> bool;
+    /// Class while the device has written nothing, and while it has (`prio`, `dirty_prio`).
+    fn prio(&self) -> (usize, usize);
+    /// Makes the device's resource and says its number. [`Error::Busy`]: all are in use.
+    fn create(&self, dev: &VmwPrivate, res: &ResState) -> Result<u32>;
+    /// Unmakes it.
+    fn destroy(&self, dev: &VmwPrivate, res: &ResState) -> Result<()>;
+    /// Binds it to its backing object.
+    fn bind(&self, dev: &VmwPrivate, res: &mut ResState, bo: &Bo, state: &mut BoState) -> Result<()>;
+    /// Unbinds it, with its content read back or given up.
+    fn unbind(&self, dev: &VmwPrivate, res: &mut ResState, readback: bool, state: &mut BoState)
+    -> Result<()>;
+    /// A tracker of parts (`dirty_alloc`); `None` for types that have none.
+    fn dirty_alloc(&self, _dev: &VmwPrivate) -> Option<Result<Box<dyn ResDirty>>> {
+        None
+    }
+    /// Reads the device's content back to the guest copy (`clean`); `None` for types that cannot.
+    fn clean(&self, _dev: &VmwPrivate, _res: &ResState) -> Option<Result<()>> {
+        None
+    }
+}
+
+/// What changes about a resource.
+#[derive(Debug)]
+pub struct ResState {
+    /// Its number on the device, once it was made.
+    pub id: Option<u32>,
+    /// Where its guest copy is (`guest_memory_bo`, once `backup`).
+    pub backing: Option<Arc<Bo>>,
+    /// First byte of it there.
+    pub offset: u64,
+    /// Bytes of it.
+    pub size: u64,
+    /// The device's content is newer.
+    pub res_dirty: bool,
+    /// The guest copy is newer as a whole (`guest_memory_dirty`).
+    pub backup_dirty: bool,
+    /// It was created coherent, and holds a reference to its object's tracker.
+    pub coherent: bool,
+    /// Reasons not to evict it.
+    pub pin_count: u32,
+    /// Which parts the CPU wrote.
+    pub dirty: Option<Box<dyn ResDirty>>,
+    /// Where in its object's tree it is, while it is attached.
+    node: Option<u64>,
+    used_prio: usize,
+}
+
+impl ResState {
+    /// Its bytes of the backing object.
+    pub fn bytes(&self) -> Range<u64> {
+        self.offset..self.offset + self.size
+    }
+
+    /// Whether the device knows its backing object (`vmw_resource_mob_attached`).
+    pub fn attached(&self) -> bool {
+        self.node.is_some()
+    }
+}
+
+/// A resource (`struct vmw_resource`).
+#[derive(Debug)]
+pub struct Resource {
+    /// What its type does.
+    pub func: Box<dyn ResFunc>,
+    state: Mutex<ResState>,
+}
+
+impl Resource {
+    /// A resource with a guest copy of `size` bytes, which is yet to be made.
+    pub fn new(func: Box<dyn ResFunc>, size: u64) -> Arc<Self> {
+        let state = ResState {
+            id: None,
+            backing: None,
+            offset: 0,
+            size,
+            res_dirty: false,
+            backup_dirty: false,
+            coherent: false,
+            pin_count: 0,
+            dirty: None,
+            node: None,
+            used_prio: INITIAL_PRIO,
+        };
+        Arc::new(Self { func, state: Mutex::new(state) })
+    }
+
+    /// Its state. Never held across a call that takes another resource's.
+    pub fn state(&self) -> MutexGuard<'_, ResState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a resource into the tree of its backing object (`vmw_resource_mob_attach`).
+pub fn mob_attach(res: &Arc<Resource>, state: &mut BoState) {
+    let mut inner = res.state();
+    let (prio, dirty_prio) = res.func.prio();
+    inner.used_prio = if inner.res_dirty { dirty_prio } else { prio };
+    inner.node = Some(inner.offset);
+    debug_assert!(inner.used_prio < PRIORITIES);
+    prio_add(state, inner.used_prio);
+    let bytes = inner.bytes();
+    drop(inner);
+    state.driver.res_tree.insert(bytes, Arc::clone(res));
+}
+
+/// Takes it out (`vmw_resource_mob_detach`).
+pub fn mob_detach(res: &Arc<Resource>, state: &mut BoState) {
+    let (node, prio) = {
+        let mut inner = res.state();
+        (inner.node.take(), inner.used_prio)
+    };
+    if let Some(offset) = node {
+        state.driver.res_tree.remove(offset, |attached| Arc::ptr_eq(attached, res));
+        prio_del(state, prio);
+    }
+}
+
+/// Pages of attached resources that the device has newer content of.
+pub fn res_dirty_pages(state: &BoState) -> Vec<Range<u64>> {
+    let dirty = state.driver.res_tree.iter().filter(|(_, res)| res.state().res_dirty);
+    dirty.map(|(bytes, _)| pages_of(bytes)).collect()
+}
+
+/// Gives a resource its parts of what the object's tracker has (`vmw_bo_dirty_transfer_to_res`).
+pub fn transfer_to_res(dev: &VmwPrivate, task: &Task, state: &mut BoState, res: &Arc<Resource>) {
+    let mut inner = res.state();
+    let bytes = inner.bytes();
+    task.warn_on(!bytes.start.is_multiple_of(PAGE_SIZE), "a resource starts inside of a page");
+    let Some(tracker) = &mut state.driver.dirty else { return };
+    let beyond = dev.machine.upstream.quirks.transfer_beyond_resource;
+    tracker.transfer_to_res(&bytes, beyond, |run| dirty_update(task, &mut inner, &run));
+}
+
+/// Pages of the object were written: `vmw_resource_dirty_update`.
+fn dirty_update(task: &Task, res: &mut ResState, pages: &Range<u64>) {
+    let resource = res.bytes();
+    if let Some(dirty) = &mut res.dirty {
+        dirty.range_add(task, &resource, &(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE));
+    }
+}
+
+/// Makes a resource ready for a batch (`vmw_resource_do_validate`). `dirtying`: the batch will write it.
+fn do_validate(
+    dev: &VmwPrivate,
+    task: &Task,
+    res: &Arc<Resource>,
+    mut backing: Option<(&Bo, &mut BoState)>,
+    dirtying: bool,
+) -> Result<()> {
+    let func = &res.func;
+    if res.state().id.is_none() {
+        let id = func.create(dev, &res.state())?;
+        res.state().id = Some(id);
+    }
+    if let Some((bo, state)) = &mut backing
+        && (!func.needs_backup() || !res.state().attached())
+    {
+        let bound = func.bind(dev, &mut res.state(), bo, state);
+        if let Err(error) = bound {
+            func.destroy(dev, &res.state())?;
+            res.state().id = None;
+            return Err(error);
+        }
+        if func.needs_backup() {
+            mob_attach(res, state);
+        }
+    }
+    let Some((bo, state)) = backing else { return Ok(()) };
+    follow_tracker(dev, res, state)?;
+    if res.state().dirty.is_none() {
+        return Ok(());
+    }
+    if dirtying && !res.state().res_dirty {
+        dev.machine.reached(Point::BeforeUnmap);
+        let pages = pages_of(&res.state().bytes());
+        dev.bo_dirty_unmap(task, bo, state, pages.start..pages.end.min(bo.num_pages()));
+    }
+    transfer_to_res(dev, task, state, res);
+    let mut inner = res.state();
+    let Some(id) = inner.id else { return Err(Error::Invalid) };
+    inner.dirty.as_mut().map_or(Ok(()), |dirty| dirty.sync(dev, id))
+}
+
+/// A resource that is not coherent tracks its parts for as long as its object is tracked for another.
+fn follow_tracker(dev: &VmwPrivate, res: &Arc<Resource>, state: &BoState) -> Result<()> {
+    let mut inner = res.state();
+    if inner.coherent || !inner.attached() {
+        return Ok(());
+    }
+    if state.driver.dirty.is_none() {
+        inner.dirty = None;
+    } else if inner.dirty.is_none()
+        && let Some(allocated) = res.func.dirty_alloc(dev)
+    {
+        inner.dirty = Some(allocated?);
+    }
+    Ok(())
+}
+
+/// As [`do_validate`], and makes room on the device where it takes that (`vmw_resource_validate`).
+pub fn validate(
+    dev: &VmwPrivate,
+    task: &Task,
+    res: &Arc<Resource>,
+    bos: &mut ReservedBos<'_>,
+    dirtying: bool,
+) -> Result<()> {
+    let mut failures = 0;
+    loop {
+        let backing = res.state().backing.clone();
+        let reserved = backing.as_ref().and_then(|bo| Some((&**bo, bos.state(bo)?)));
+        match do_validate(dev, task, res, reserved, dirtying) {
+            Err(Error::Busy) => {}
+            result => return result,
+        }
+        let res_type = res.func.res_type();
+        let victim = dev.lru().entry(res_type).or_default().pop_front();
+        let Some(victim) = victim.filter(|_| res.func.may_evict()) else { return Err(Error::Busy) };
+        if let Err(error) = evict_trylock(dev, task, &victim, bos) {
+            dev.lru().entry(res_type).or_default().push_back(victim);
+            failures += 1;
+            if error == Error::Interrupted || failures > EVICT_ERR_COUNT {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Evicts a resource whose object nobody else has reserved.
+fn evict_trylock(
+    dev: &VmwPrivate,
+    task: &Task,
+    victim: &Arc<Resource>,
+    bos: &mut ReservedBos<'_>,
+) -> Result<()> {
+    let backing = victim.state().backing.clone();
+    let Some(bo) = backing else { return do_evict(dev, victim, None) };
+    if let Some(state) = bos.state(&bo) {
+        return do_evict(dev, victim, Some(state));
+    }
+    let mut state = bo.try_reserve(task).ok_or(Error::Busy)?;
+    do_evict(dev, victim, Some(&mut state))
+}
+
+/// Gives the device's copy of a resource up; its content stays in the guest copy (`vmw_resource_do_evict`).
+pub fn do_evict(dev: &VmwPrivate, res: &Arc<Resource>, state: Option<&mut BoState>) -> Result<()> {
+    let attached = res.state().attached();
+    if let Some(state) = state
+        && (!res.func.needs_backup() || attached)
+    {
+        let readback = res.state().res_dirty;
+        res.func.unbind(dev, &mut res.state(), readback, state)?;
+        mob_detach(res, state);
+    }
+    res.func.destroy(dev, &res.state())?;
+    let mut inner = res.state();
+    inner.id = None;
+    inner.backup_dirty = true;
+    inner.res_dirty = false;
+    Ok(())
+}
+
+/// Unbinds all resources of an object that is about to move away from the device (`vmw_resource_unbind_list`).
+pub fn unbind_list(dev: &VmwPrivate, state: &mut BoState) -> Result<()> {
+    let attached: Vec<Arc<Resource>> = state.driver.res_tree.iter().map(|(_, res)| Arc::clone(res)).collect();
+    for res in attached {
+        {
+            let mut inner = res.state();
+            let readback = inner.res_dirty;
+            res.func.unbind(dev, &mut inner, readback, state)?;
+            inner.backup_dirty = true;
+            inner.res_dirty = false;
+        }
+        mob_detach(&res, state);
+    }
+    Ok(())
+}
+
+/// What becomes of a resource after its batch.
+#[derive(Debug, Default)]
+pub struct Unreserve {
+    /// Whether the batch left it dirty, if it says anything about that.
+    pub dirty: Option<bool>,
+    /// A new backing object, or none, and the offset there.
+    pub switch: Option<(Option<Arc<Bo>>, u64)>,
+}
+
+/// Ends a resource's part in a batch (`vmw_resource_unreserve`).
+pub fn unreserve(
+    dev: &VmwPrivate,
+    task: &Task,
+    res: &Arc<Resource>,
+    bos: &mut ReservedBos<'_>,
+    what: Unreserve,
+) -> Result<()> {
+    let res_type = res.func.res_type();
+    if dev.lru().get(&res_type).is_some_and(|lru| lru.iter().any(|other| Arc::ptr_eq(other, res))) {
+        return Ok(());
+    }
+    if let Some((new, offset)) = what.switch {
+        switch_backup(dev, task, res, bos, new.as_ref(), offset)?;
+    }
+    let mut inner = res.state();
+    if let Some(dirty) = what.dirty {
+        inner.res_dirty = dirty;
+    }
+    let evictable = res.func.may_evict() && inner.id.is_some() && inner.pin_count == 0;
+    drop(inner);
+    if evictable {
+        dev.lru().entry(res_type).or_default().push_back(Arc::clone(res));
+    }
+    Ok(())
+}
+
+fn switch_backup(
+    dev: &VmwPrivate,
+    task: &Task,
+    res: &Arc<Resource>,
+    bos: &mut ReservedBos<'_>,
+    new: Option<&Arc<Bo>>,
+    offset: u64,
+) -> Result<()> {
+    let (old, coherent) = {
+        let inner = res.state();
+        (inner.backing.clone(), inner.coherent)
+    };
+    let same = match (&old, new) {
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+        (None, None) => true,
+        _ => false,
+    };
+    if same {
+        // Validation took a reference in case it was another.
+        if let (true, Some(bo)) = (coherent, &old) {
+            dev.bo_dirty_release(bos.state(bo).ok_or(Error::Invalid)?);
+        }
+        let attached = res.state().attached();
+        match &old {
+            Some(bo) if attached && res.state().offset != offset && !by_old_offset(dev) => {
+                let state = bos.state(bo).ok_or(Error::Invalid)?;
+                mob_detach(res, state);
+                res.state().offset = offset;
+                mob_attach(res, state);
+            }
+            _ => res.state().offset = offset,
+        }
+        return Ok(());
+    }
+    if let Some(bo) = &old {
+        let state = bos.state(bo).ok_or(Error::Invalid)?;
+        mob_detach(res, state);
+        if coherent {
+            dev.bo_dirty_release(state);
+        }
+    }
+    if !by_old_offset(dev) {
+        res.state().offset = offset;
+    }
+    res.state().backing = new.cloned();
+    if let Some(bo) = new {
+        let state = bos.state(bo).ok_or(Error::Invalid)?;
+        task.warn_on(coherent && state.driver.dirty.is_none(), "a coherent resource on an untracked object");
+        mob_attach(res, state);
+    }
+    res.state().offset = offset;
+    Ok(())
+}
+
+fn by_old_offset(dev: &VmwPrivate) -> bool {
+    dev.machine.upstream.quirks.attach_by_old_offset
+}
+
+/// The last user of a resource gives it back (`vmw_resource_release`).
+pub fn release(dev: &VmwPrivate, task: &Task, res: &Arc<Resource>) -> Result<()> {
+    if let Some(lru) = dev.lru().get_mut(&res.func.res_type()) {
+        lru.retain(|other| !Arc::ptr_eq(other, res));
+    }
+    let backing = res.state().backing.take();
+    if let Some(bo) = backing {
+        let mut state = bo.reserve(task);
+        if res.state().attached() {
+            res.func.unbind(dev, &mut res.state(), false, &mut state)?;
+            mob_detach(res, &mut state);
+        }
+        let mut inner = res.state();
+        inner.backup_dirty = false;
+        inner.res_dirty = false;
+        inner.dirty = None;
+        if std::mem::take(&mut inner.coherent) {
+            dev.bo_dirty_release(&mut state);
+        }
+    }
+    if res.state().id.is_some() {
+        res.func.destroy(dev, &res.state())?;
+        res.state().id = None;
+    }
+    Ok(())
+}
+
+/// Reads back what the device has newer of `pages`, before the CPU gets to see them (`vmw_resources_clean`).
+/// Returns how many pages may be mapped from the first on.
+pub fn resources_clean(dev: &VmwPrivate, state: &mut BoState, pages: &Range<u64>) -> Result<u64> {
+    let bytes = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+    let misses = dev.machine.upstream.quirks.overlaps_missed;
+    let candidates: Vec<(Range<u64>, Arc<Resource>)> = match misses {
+        true => state.driver.res_tree.descend(&bytes),
+        false => state.driver.res_tree.iter().collect(),
+    }
+    .into_iter()
+    .take_while(|(of, _)| of.start < bytes.end)
+    .filter(|(of, _)| misses || of.end > bytes.start)
+    .map(|(of, res)| (of.clone(), Arc::clone(res)))
+    .collect();
+    let mut last = 0;
+    for (of, res) in &candidates {
+        clean(dev, res)?;
+        last = if misses { of.end } else { last.max(of.end) };
+    }
+    if last <= bytes.start {
+        return Ok(1);
+    }
+    if !misses {
+        // Another resource that starts on the way may be newer on the device, and is not cleaned now.
+        let ahead = state.driver.res_tree.iter().filter(|(of, _)| of.start >= bytes.end && of.start < last);
+        let first_dirty = ahead.filter(|(_, res)| res.state().res_dirty).map(|(of, _)| of.start).min();
+        last = first_dirty.map_or(last, |start| (start / PAGE_SIZE * PAGE_SIZE).max(bytes.end));
+    }
+    // Also with nothing to read back: what was read back for a fault that was interrupted is waited for.
+    dev.bo_fence_single(state, true)?;
+    Ok(pages_for(last - bytes.start))
+}
+
+/// Reads one resource back, if the device has newer content (`vmw_resource_clean`).
+fn clean(dev: &VmwPrivate, res: &Arc<Resource>) -> Result<()> {
+    let mut inner = res.state();
+    if inner.res_dirty {
+        res.func.clean(dev, &inner).ok_or(Error::Invalid)??;
+        inner.res_dirty = false;
+    }
+    Ok(())
+}
