@@ -1,41 +1,34 @@
 //! The soft device: executes the commands of a stream, on copies of surfaces that are its own.
 //!
-//! It is as deterministic as it can be: it has no thread, and does the next command when it is told to. So a
-//! test decides what is done at any moment, and when a fence passes. What a driver must not do, such as draw to a
+//! It is as deterministic as it can be: it has no thread, and does the next command when it is told to, or
+//! when somebody waits for a fence. So a test decides what is done at any moment, and when a fence passes. What a driver must not do, such as draw to a
 //! surface that the device does not know, is a [`DeviceError`].
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`surface`] | the device's copies, in the layout of guest memory |
 //! | [`context`] | views, bindings, and what draws do |
+//! | [`memory`] | guest memory as the device sees it |
 //!
 //! To add a command, add it to [`crate::svga::cmd`] and to the `match` in `State::execute`.
 
 pub mod context;
+pub mod memory;
 pub mod surface;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Debug;
 
 use self::context::DeviceContext;
+use self::memory::{GuestPages, MobMemory};
 use self::surface::HostSurface;
-use crate::svga::cmd::{Command, TRANSFER_READ_HOST, TRANSFER_WRITE_HOST};
+use crate::mmu::soft::Hardware;
+use crate::mmu::soft::phys::Pfn;
+use crate::svga::cmd::{Command, CommandStream, TRANSFER_READ_HOST, TRANSFER_WRITE_HOST};
 use crate::svga::format::SurfaceFormat;
 use crate::svga::types::{Box3d, ContextId, ImageId, MobId, SurfaceId};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::ttm::resv::{Engine, Timeline};
 use crate::vmwgfx::surface_layout::SurfaceMetadata;
-
-/// Guest memory as the device reads and writes it, past all page tables of CPUs.
-pub trait MobMemory: Debug + Send + Sync {
-    /// Reads the bytes from `offset` on.
-    fn read(&self, offset: u64, bytes: &mut [u8]);
-
-    /// Writes the bytes from `offset` on.
-    fn write(&self, offset: u64, bytes: &[u8]);
-
-    /// Its size in bytes.
-    fn size(&self) -> u64;
-}
 
 /// A command that made no sense to the device, which went on to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +47,11 @@ const NO_MOB: &str = "no such memory object";
 const NO_CONTEXT: &str = "no such context";
 
 /// A device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SoftDevice {
+    hardware: Arc<Hardware>,
+    stream: Arc<Mutex<CommandStream>>,
     state: Mutex<State>,
-    /// A fence has passed.
-    passed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -69,67 +62,18 @@ struct State {
     contexts: BTreeMap<ContextId, DeviceContext>,
     /// The context of DX commands.
     current: Option<ContextId>,
-    seqno: u32,
     errors: Vec<DeviceError>,
 }
 
 impl SoftDevice {
-    /// A device without work.
-    pub fn new() -> Self {
-        Self::default()
+    /// A device that sees a machine's memory, with an empty stream.
+    pub fn new(hardware: &Arc<Hardware>) -> Arc<Self> {
+        Arc::new(Self { hardware: Arc::clone(hardware), stream: Arc::default(), state: Mutex::default() })
     }
 
-    /// Gives a memory object a name (`SVGA_3D_CMD_DEFINE_GB_MOB64`). It is no command here: memory objects
-    /// come and go while nothing that uses them is queued.
-    pub fn define_mob(&self, mob: MobId, memory: Arc<dyn MobMemory>) {
-        self.state().mobs.insert(mob, memory);
-    }
-
-    /// Forgets a memory object (`SVGA_3D_CMD_DESTROY_GB_MOB`).
-    pub fn destroy_mob(&self, mob: MobId) {
-        self.state().mobs.remove(&mob);
-    }
-
-    /// Queues commands.
-    pub fn submit(&self, commands: impl IntoIterator<Item = Command>) {
-        self.state().queue.extend(commands);
-    }
-
-    /// Executes the next command, if there is one, and returns it.
-    pub fn step(&self) -> Option<Command> {
-        let mut state = self.state();
-        let command = state.queue.pop_front()?;
-        if let Err(why) = state.execute(command) {
-            state.errors.push(DeviceError { command, why });
-        }
-        if matches!(command, Command::Fence { .. }) {
-            self.passed.notify_all();
-        }
-        Some(command)
-    }
-
-    /// Executes all that is queued.
-    pub fn run(&self) {
-        while self.step().is_some() {}
-    }
-
-    /// Whether nothing is queued.
-    pub fn idle(&self) -> bool {
-        self.state().queue.is_empty()
-    }
-
-    /// The last fence that passed; 0 before the first.
-    pub fn seqno(&self) -> u32 {
-        self.state().seqno
-    }
-
-    /// Waits until the last fence that passed is one that `done` says yes to: until another thread has let the
-    /// device come that far.
-    pub fn wait(&self, done: impl Fn(u32) -> bool) {
-        let mut state = self.state();
-        while !done(state.seqno) {
-            state = self.passed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Where its commands come from.
+    pub fn stream(&self) -> &Arc<Mutex<CommandStream>> {
+        &self.stream
     }
 
     /// The device's copy of a surface, in the layout of guest memory.
@@ -147,11 +91,39 @@ impl SoftDevice {
     }
 }
 
+impl Engine for SoftDevice {
+    fn step(&self, timeline: &Timeline) -> bool {
+        let mut state = self.state();
+        if state.queue.is_empty() {
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            state.queue.extend(stream.take());
+        }
+        let Some(command) = state.queue.pop_front() else { return false };
+        if let Err(why) = state.execute(command) {
+            state.errors.push(DeviceError { command, why });
+        }
+        if let Command::Fence { seqno } = command {
+            // Under the lock: who finds the queue empty finds the fence signaled.
+            timeline.signal(seqno.into());
+        }
+        true
+    }
+
+    fn define_mob(&self, mob: MobId, frames: &[Pfn]) {
+        self.state().mobs.insert(mob, Arc::new(GuestPages::new(&self.hardware, frames)));
+    }
+
+    fn destroy_mob(&self, mob: MobId) {
+        self.state().mobs.remove(&mob);
+    }
+}
+
 impl State {
     fn execute(&mut self, command: Command) -> Executed {
         use Command as C;
         match command {
-            C::Fence { seqno } => self.seqno = seqno,
+            // Whoever steps the device signals it.
+            C::Fence { .. } => {}
             C::DefineGbSurface { sid, flags, format, mip_levels, array_size, multisample_count, size } => {
                 let format = SurfaceFormat::from_id(format).ok_or("no such format")?;
                 let metadata = SurfaceMetadata {

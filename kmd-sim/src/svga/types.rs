@@ -22,6 +22,19 @@ pub struct ShaderId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewId(pub u32);
 
+/// Kinds of views; each has numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ViewKind {
+    /// For shaders to read.
+    ShaderResource,
+    /// To draw to.
+    RenderTarget,
+    /// For depth and stencil.
+    DepthStencil,
+    /// For shaders to read and write.
+    UnorderedAccess,
+}
+
 impl SurfaceId {
     /// No surface: what takes a binding away (`SVGA3D_INVALID_ID`).
     pub const INVALID: Self = Self(u32::MAX);

@@ -18,6 +18,11 @@ pub(super) trait Field: Sized {
         None
     }
 
+    /// The context it names, if it does.
+    fn cid(&mut self) -> Option<&mut ContextId> {
+        None
+    }
+
     /// The memory object it names, if it does.
     fn mob(&mut self) -> Option<&mut MobId> {
         None
@@ -89,7 +94,7 @@ macro_rules! id {
 
 id!(SurfaceId sid);
 id!(MobId mob);
-id!(ContextId);
+id!(ContextId cid);
 id!(ViewId);
 id!(ShaderId);
 record!(Size3d { width: u32, height: u32, depth: u32 });

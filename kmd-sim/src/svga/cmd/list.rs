@@ -49,6 +49,14 @@ macro_rules! commands {
                 found.into_iter().flatten()
             }
 
+            /// The contexts it names, as [`Self::surfaces`].
+            pub fn contexts(&mut self) -> impl Iterator<Item = &mut ContextId> {
+                let found: Vec<Option<&mut ContextId>> = match self {
+                    $(Self::$name { $($field),* } => vec![$($field.cid()),*],)*
+                };
+                found.into_iter().flatten()
+            }
+
             pub(super) fn put_body(self, body: &mut Vec<u32>) {
                 match self {
                     $(Self::$name { $($field),* } => {

@@ -8,22 +8,9 @@ use std::collections::BTreeMap;
 
 use super::{Executed, NO_CONTEXT, NO_SURFACE, State};
 use crate::svga::cmd::Command;
-use crate::svga::types::{ContextId, SurfaceId, ViewId};
+use crate::svga::types::{ContextId, SurfaceId, ViewId, ViewKind};
 
 const NO_VIEW: &str = "no such view";
-
-/// Kinds of views; each has numbers of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ViewKind {
-    /// For shaders to read.
-    ShaderResource,
-    /// To draw to.
-    RenderTarget,
-    /// For depth and stencil.
-    DepthStencil,
-    /// For shaders to read and write.
-    UnorderedAccess,
-}
 
 /// What a draw may be bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use super::{Executed, MobMemory};
+use super::Executed;
+use super::memory::MobMemory;
 use crate::svga::format::SurfaceFormat;
 use crate::svga::types::{Box3d, ImageId, Size3d, SurfaceFlags};
 use crate::sync::Arc;
