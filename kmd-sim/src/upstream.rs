@@ -119,6 +119,9 @@ quirks! {
     eviction_not_awaited = "Q-14",
     /// Planar and multisampled surfaces get boxes that are too small.
     partial_boxes_of_planar = "Q-15",
+    /// After mkwrite has recorded a page, a batch can take the record before the entry is made writable: what
+    /// is stored then is nowhere on record.
+    entry_widened_unreserved = "Q-16",
     /// A write fault that waited for a batch marks its page after the batch made the resource dirty.
     late_mkwrite = "R-08",
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::bound::ResTree;
+use super::bound::Bound;
 use crate::coherence::page::PageState;
 use crate::svga::HostDevice;
 use crate::sync::Arc;
@@ -56,7 +56,7 @@ pub struct Bo<H: HostDevice> {
     /// Device writes completed while it was not mapped, and were left in host memory.
     pub stale: bool,
     /// Resources attached to it.
-    pub resources: ResTree,
+    pub resources: Bound,
     /// The pages they let the device write, all of them ready for it; `None` when that must be worked out.
     pub dirtying: Option<Arc<[Range<u64>]>>,
 }
@@ -72,7 +72,7 @@ impl<H: HostDevice> Bo<H> {
             mapped: false,
             device_written: false,
             stale: false,
-            resources: ResTree::default(),
+            resources: Bound::default(),
             dirtying: None,
         }
     }

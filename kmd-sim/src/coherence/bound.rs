@@ -1,9 +1,9 @@
 //! Resources bound to a buffer object (kernel: `vmwgfx_resource.c`): what the device may write of it.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::addr::pages_of;
+use crate::vmwgfx::res_tree::ResTree;
 
 /// Names a resource; unique among those of a buffer object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,27 +18,26 @@ pub enum Access {
     Dirtying,
 }
 
-/// The resources of one buffer object, ordered by offset (`res_tree`). They may overlap.
+/// The resources of one buffer object (`res_tree`).
 #[derive(Debug, Default)]
-pub struct ResTree {
-    by_offset: BTreeMap<(u64, ResourceId), (Range<u64>, Access)>,
-}
+pub struct Bound(ResTree<(ResourceId, Access)>);
 
-impl ResTree {
-    /// Attaches a resource on `bytes` of the object (`vmw_resource_mob_attach`).
+impl Bound {
+    /// Attaches a resource on `bytes` of the object (`vmw_resource_mob_attach`); one that is there already is replaced.
     pub fn attach(&mut self, id: ResourceId, bytes: Range<u64>, access: Access) {
-        self.by_offset.insert((bytes.start, id), (bytes, access));
+        self.detach(id, bytes.start);
+        self.0.insert(bytes, (id, access));
     }
 
     /// Detaches the resource at `offset` (`vmw_resource_mob_detach`). Returns what it was.
     pub fn detach(&mut self, id: ResourceId, offset: u64) -> Option<Access> {
-        self.by_offset.remove(&(offset, id)).map(|(_, access)| access)
+        self.0.remove(offset, |(attached, _)| *attached == id).map(|(_, access)| access)
     }
 
     /// The pages some resource lets the device write: ascending runs that neither overlap nor touch.
     pub fn dirtying_pages(&self) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
-        for (bytes, access) in self.by_offset.values() {
+        for (bytes, (_, access)) in self.0.iter() {
             let pages = pages_of(bytes);
             if *access == Access::ReadOnly || pages.is_empty() {
                 continue;
@@ -58,7 +57,7 @@ mod tests {
 
     #[test]
     fn dirtying_pages_merges_what_touches_and_leaves_out_what_is_read_only() {
-        let mut tree = ResTree::default();
+        let mut tree = Bound::default();
         tree.attach(ResourceId(1), 0..5000, Access::Dirtying);
         tree.attach(ResourceId(2), 100..200, Access::Dirtying);
         tree.attach(ResourceId(3), 8192..8193, Access::Dirtying);

@@ -171,7 +171,7 @@ pub(super) fn wp_page_copy(task: &Task, vma: &Vma, address: u64, old: Pte) {
 }
 
 /// Makes an entry writable, dirty and young, unless it has changed meanwhile (`finish_mkwrite_fault`).
-pub(super) fn finish_mkwrite(task: &Task, vma: &Arc<Vma>, address: u64, orig: Pte) {
+pub fn finish_mkwrite(task: &Task, vma: &Arc<Vma>, address: u64, orig: Pte) {
     let Some(Slot::Table(table)) = vma.mm.tables.pmd(address).and_then(|pmd| pmd.get(address)) else {
         return;
     };

@@ -10,7 +10,7 @@ use super::resource;
 use crate::addr::{PAGE_SIZE, Pgoff, intersection};
 use crate::lockdep::Task;
 use crate::mm::huge_memory::vmf_insert_pfn_pmd;
-use crate::mm::memory::Prot;
+use crate::mm::memory::{Prot, finish_mkwrite};
 use crate::mm::mm_struct::{Mapped, MmapRead};
 use crate::mm::vma::{Fault, Mkwrite, VmFault, VmFlags, VmOps, Vma};
 use crate::sync::Arc;
@@ -166,7 +166,12 @@ impl VmOps for VmwVmOps {
         if let Some(dirty) = &mut reserved.driver.dirty {
             dirty.mkwrite(page);
         }
-        Mkwrite::Allowed
+        if self.dev.machine.upstream.quirks.entry_widened_unreserved {
+            return Mkwrite::Allowed;
+        }
+        // Not left to the core: once the object is given back, a batch may take the record away.
+        finish_mkwrite(task, &vmf.vma, vmf.address, vmf.orig_pte);
+        Mkwrite::NoPage
     }
 
     /// Upstream has no such thing: what the dirty bits of a mapping know goes with it (quirk Q-05).
