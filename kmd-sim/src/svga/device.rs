@@ -62,6 +62,7 @@ struct State {
     contexts: BTreeMap<ContextId, DeviceContext>,
     /// The context of DX commands.
     current: Option<ContextId>,
+    executed: Vec<Command>,
     errors: Vec<DeviceError>,
 }
 
@@ -79,6 +80,11 @@ impl SoftDevice {
     /// The device's copy of a surface, in the layout of guest memory.
     pub fn surface_bytes(&self, sid: SurfaceId) -> Option<Vec<u8>> {
         self.state().surfaces.get(&sid).map(|surface| surface.bytes().to_vec())
+    }
+
+    /// Takes out what was executed since the last call.
+    pub fn take_executed(&self) -> Vec<Command> {
+        std::mem::take(&mut self.state().executed)
     }
 
     /// Takes out what made no sense.
@@ -99,6 +105,7 @@ impl Engine for SoftDevice {
             state.queue.extend(stream.take());
         }
         let Some(command) = state.queue.pop_front() else { return false };
+        state.executed.push(command);
         if let Err(why) = state.execute(command) {
             state.errors.push(DeviceError { command, why });
         }

@@ -107,6 +107,32 @@ impl DrmFile {
         self.bo_insert(self.dev.bo_create(size))
     }
 
+    /// A handle for an object that was come by in another way (`ttm_prime_fd_to_handle`, and what `GB_SURFACE_REF`
+    /// answers).
+    pub fn bo_handle(&self, bo: &Arc<Bo>) -> MobId {
+        let known =
+            self.objects().bos.iter().find(|(_, known)| Arc::ptr_eq(known, bo)).map(|(handle, _)| *handle);
+        known.unwrap_or_else(|| self.bo_insert(Arc::clone(bo)))
+    }
+
+    /// All surfaces.
+    pub fn surfaces(&self) -> Vec<(SurfaceId, Arc<Surface>)> {
+        self.objects().surfaces.iter().map(|(handle, surface)| (*handle, Arc::clone(surface))).collect()
+    }
+
+    /// All buffer objects: those with a handle, and those of surfaces.
+    pub fn all_bos(&self) -> Vec<Arc<Bo>> {
+        let objects = self.objects();
+        let of_surfaces = objects.surfaces.values().filter_map(|surface| surface.res.state().backing.clone());
+        let mut all: Vec<Arc<Bo>> = Vec::new();
+        for bo in objects.bos.values().cloned().chain(of_surfaces) {
+            if !all.iter().any(|known| Arc::ptr_eq(known, &bo)) {
+                all.push(bo);
+            }
+        }
+        all
+    }
+
     fn bo_insert(&self, bo: Arc<Bo>) -> MobId {
         let mut objects = self.objects();
         let handle = MobId(objects.handle());

@@ -18,6 +18,7 @@ pub mod drv;
 pub mod execbuf;
 pub mod file;
 pub mod gb_surface;
+pub mod invariants;
 pub mod kms;
 pub mod page_dirty;
 pub mod res_tree;
