@@ -17,6 +17,7 @@
 //! | [`vmwgfx`] | the driver of the series | `drivers/gpu/drm/vmwgfx` |
 //! | [`coherence`] | the driver on the process's own pages: twins, byte-exact merge, write sets | – |
 //! | [`svga`] | the seam to the device, and its commands | `device_include/svga3d_*.h` |
+//! | [`soft_system`] | a whole soft system, to try things on | – |
 //! | [`uapi`] | all that the driver above may call | `uapi/drm/vmwgfx_drm.h` |
 //!
 //! Dependencies point one way: `uapi → coherence → vmwgfx → ttm, mm → mmu → sys → leaves`.
@@ -36,6 +37,7 @@ pub mod error;
 pub mod lockdep;
 pub mod mm;
 pub mod mmu;
+pub mod soft_system;
 pub mod stats;
 pub mod svga;
 pub mod sync;

@@ -60,6 +60,11 @@ impl Profile {
         self >= Self::V6_12
     }
 
+    /// Batches may use unordered-access views.
+    pub fn has_sm5(self) -> bool {
+        self >= Self::V6_12
+    }
+
     /// A write fault inserts the page writable at once, and the driver records it there.
     pub fn maps_writable_on_write_fault(self) -> bool {
         self >= Self::Latest

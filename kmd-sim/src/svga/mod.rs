@@ -5,10 +5,12 @@
 //! | module | what it is | kernel file |
 //! |---|---|---|
 //! | [`cmd`] | commands, and the stream they go through | `svga3d_cmd.h`, `vmwgfx_cmdbuf.c` |
+//! | [`device`] | the soft device, which executes them | – |
 //! | [`mod@format`] | formats of surfaces | `svga3d_surfacedefs.h` |
 //! | [`types`] | words of its language | `svga3d_types.h` |
 
 pub mod cmd;
+pub mod device;
 pub mod format;
 pub mod types;
 

@@ -10,6 +10,41 @@ pub struct SurfaceId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MobId(pub u32);
 
+/// Names a context to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContextId(pub u32);
+
+/// Names a shader to the device (`SVGA3dShaderId`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShaderId(pub u32);
+
+/// Names a view, of its kind and in its context (`SVGA3dRenderTargetViewId` and the like).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ViewId(pub u32);
+
+/// Kinds of views; each has numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ViewKind {
+    /// For shaders to read.
+    ShaderResource,
+    /// To draw to.
+    RenderTarget,
+    /// For depth and stencil.
+    DepthStencil,
+    /// For shaders to read and write.
+    UnorderedAccess,
+}
+
+impl SurfaceId {
+    /// No surface: what takes a binding away (`SVGA3D_INVALID_ID`).
+    pub const INVALID: Self = Self(u32::MAX);
+}
+
+impl ViewId {
+    /// No view: what takes a binding away (`SVGA3D_INVALID_ID`).
+    pub const INVALID: Self = Self(u32::MAX);
+}
+
 impl MobId {
     /// No memory object: what a surface is unbound with (`SVGA3D_INVALID_ID`).
     pub const INVALID: Self = Self(u32::MAX);
@@ -60,6 +95,60 @@ impl Box3d {
     pub const fn full(size: Size3d) -> Self {
         Self::new(0, 0, 0, size.width, size.height, size.depth)
     }
+}
+
+/// A box, and where in an image its bytes come from (`SVGA3dCopyBox`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyBox {
+    /// Where to.
+    pub to: Box3d,
+    /// First column of the source.
+    pub from_x: u32,
+    /// First row of the source.
+    pub from_y: u32,
+    /// First slice of the source.
+    pub from_z: u32,
+}
+
+impl CopyBox {
+    /// The same place of both images.
+    pub const fn at(to: Box3d) -> Self {
+        Self { to, from_x: to.x, from_y: to.y, from_z: to.z }
+    }
+
+    /// The box in the source.
+    pub const fn from(&self) -> Box3d {
+        Box3d::new(self.from_x, self.from_y, self.from_z, self.to.w, self.to.h, self.to.d)
+    }
+}
+
+/// An image of a surface (`SVGA3dSurfaceImageId`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageId {
+    /// The surface.
+    pub sid: SurfaceId,
+    /// The layer.
+    pub face: u32,
+    /// The level.
+    pub mipmap: u32,
+}
+
+impl ImageId {
+    /// The first image of a surface.
+    pub const fn first(sid: SurfaceId) -> Self {
+        Self { sid, face: 0, mipmap: 0 }
+    }
+}
+
+/// An image in guest memory (`SVGAGuestImage`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestImage {
+    /// The memory object.
+    pub mob: MobId,
+    /// Where in it.
+    pub offset: u32,
+    /// Bytes from row to row; 0 if there are none between them.
+    pub pitch: u32,
 }
 
 /// What a surface is for (`SVGA3dSurfaceAllFlags`). Bits without a name here are carried along.

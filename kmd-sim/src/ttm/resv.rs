@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 
 use crate::lockdep::Task;
+use crate::mmu::soft::phys::Pfn;
+use crate::svga::types::MobId;
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// What a fence on an object is for. Who waits for one class waits for those before it, too
@@ -32,6 +34,13 @@ pub enum WaitError {
 pub trait Engine: Debug + Send + Sync {
     /// Executes one command, and signals the timeline if it says so; false if there is none.
     fn step(&self, timeline: &Timeline) -> bool;
+
+    /// A memory object has pages from now on (`SVGA_3D_CMD_DEFINE_GB_MOB64`). It is no command here: memory
+    /// objects come and go while nothing in the stream uses them.
+    fn define_mob(&self, _mob: MobId, _frames: &[Pfn]) {}
+
+    /// A memory object has no pages any more (`SVGA_3D_CMD_DESTROY_GB_MOB`).
+    fn destroy_mob(&self, _mob: MobId) {}
 }
 
 /// A counter of completed work, and the device that counts it.

@@ -13,6 +13,7 @@ use crate::lockdep::Task;
 use crate::mm::machine::Point;
 use crate::mm::mapping_dirty_helpers::{clean_record_shared_mapping_range, wp_shared_mapping_range};
 use crate::mm::memory::unmap_mapping_range;
+use crate::svga::types::MobId;
 use crate::sync::Arc;
 use crate::ttm::object::{MemType, Reserved, TtmBo, TtmState};
 use crate::ttm::resv::{Fence, Usage, WaitError};
@@ -92,6 +93,14 @@ impl VmwPrivate {
         let state = bo.reserve(task);
         task.warn_on(state.driver.dirty.is_some(), "a buffer object goes while it is tracked");
         task.warn_on(!state.driver.res_tree.is_empty(), "a buffer object goes with resources on it");
+        if state.mem_type == MemType::Mob
+            && let Ok(mob) = mob_id(bo)
+        {
+            // Nobody waits for an object that is gone, but its pages wait for the device.
+            let idle = state.fences.wait(task, Usage::Bookkeep, false);
+            task.warn_on(idle.is_err(), "a buffer object goes while the device uses it");
+            self.mob_bind(mob, None);
+        }
         drop(state);
         unmap_mapping_range(task, &self.mapping, &bo.node, true);
     }
@@ -145,6 +154,16 @@ impl VmwPrivate {
         if self.machine.upstream.profile.zaps_on_move() || through_pci {
             self.bo_zap(task, bo, state);
         }
+        if state.mem_type == MemType::Mob {
+            self.mob_bind(mob_id(bo)?, None);
+        }
+        if to == MemType::Mob {
+            if !state.tt.populate(&self.machine) {
+                return Err(Error::NoMemory);
+            }
+            let frames: Option<Vec<_>> = (0..bo.num_pages()).map(|page| state.tt.page(page)).collect();
+            self.mob_bind(mob_id(bo)?, Some(&frames.ok_or(Error::NoMemory)?));
+        }
         state.mem_type = to;
         Ok(())
     }
@@ -189,6 +208,11 @@ impl VmwPrivate {
         }
         Ok(fence)
     }
+}
+
+/// The device's name for an object in MOB memory.
+pub fn mob_id(bo: &Bo) -> Result<MobId> {
+    u32::try_from(bo.id).map(MobId).map_err(|_| Error::NoMemory)
 }
 
 /// Counts a resource of class `prio` (`vmw_bo_prio_add`).

@@ -10,11 +10,21 @@
 //! | [`surface_dirty`] | `vmwgfx_surface.c`: dirty tracking of surfaces |
 //! | [`surface_layout`] | `vmw_surface_cache.h`: where the texels of a surface lie |
 
+pub mod binding;
 pub mod bo;
+mod cmd_check;
+pub mod context;
 pub mod drv;
+pub mod execbuf;
+pub mod file;
+pub mod gb_surface;
+pub mod invariants;
+pub mod kms;
 pub mod page_dirty;
 pub mod res_tree;
 pub mod resource;
+pub mod shader;
 pub mod surface_dirty;
 pub mod surface_layout;
+pub mod validation;
 pub mod vm_ops;
