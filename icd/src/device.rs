@@ -331,7 +331,7 @@ unsafe fn host_request(
     }
     if let Err(error) = physical.instance.config.tracker.probe() {
         log::error!(
-            "writes cannot be tracked: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
+            "LOCKSTEP_TRACKER=uffd: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
         );
         return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
     }

@@ -138,6 +138,12 @@ pub fn sigsegv_under_test() -> bool {
     lockstep_under_test() && tracker() == "sigsegv"
 }
 
+/// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and
+/// needs address space and mappings itself.
+pub fn under_thread_sanitizer() -> bool {
+    std::env::var_os("TSAN_OPTIONS").is_some()
+}
+
 /// Says on standard output that a test, or a part of it, does not apply here, and why.
 pub fn skip(reason: &str) {
     println!("skipped: {reason}");

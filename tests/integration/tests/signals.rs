@@ -12,8 +12,13 @@ const SIZE: usize = 40 * PAGE + 9;
 
 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Has this process track by SIGSEGV; false where that is nobody's business.
+/// Has this process track by SIGSEGV; false where that is nobody's business, or the kernel does not deliver signals
+/// itself.
 fn use_sigsegv() -> bool {
+    if loader::under_thread_sanitizer() {
+        skip("ThreadSanitizer stands between the kernel and handlers");
+        return false;
+    }
     if lockstep_under_test() {
         loader::set("LOCKSTEP_TRACKER", "sigsegv");
         return true;
@@ -392,8 +397,7 @@ fn deeper(depth: usize) -> usize {
 
 #[test]
 fn a_process_that_must_die_of_a_signal_does() {
-    if !lockstep_under_test() {
-        skip("other drivers have no tracker");
+    if !use_sigsegv() {
         return;
     }
     for (end, signal) in ENDS {
@@ -402,4 +406,35 @@ fn a_process_that_must_die_of_a_signal_does() {
         let lives = String::from_utf8_lossy(&output.stdout).contains("lives=yes");
         assert_eq!(lives, signal == 0, "{end}: {output:?}");
     }
+}
+
+#[test]
+#[ignore = "a child of the test below"]
+fn child_replaces_the_handler_again_and_again() {
+    assert!(use_sigsegv());
+    let gpu = Gpu::new();
+    let buffer = Buffer::coherent_with(&gpu, &pattern(0, SIZE));
+    for round in 1..4 {
+        assert_eq!(buffer.all_as_device_sees(), pattern(round - 1, SIZE));
+        install(&action(observe as Handler as usize, libc::SA_SIGINFO));
+        let theirs = installed();
+        gpu.run(|_| {});
+        assert_ne!(installed(), theirs, "round {round}");
+        FAULTS.store(0, Ordering::Relaxed);
+        buffer.bytes().write(0, &pattern(round, SIZE));
+        assert_eq!(FAULTS.load(Ordering::Relaxed), 0, "round {round}");
+    }
+    println!("\nrounds=3");
+}
+
+#[test]
+fn an_application_that_replaces_the_handler_is_told_once() {
+    if !use_sigsegv() {
+        return;
+    }
+    let output = process::output(&mut process::child("child_replaces_the_handler_again_and_again"));
+    assert_eq!(process::value_of(&output, "rounds"), "3");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("lockstep: ")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("SIGSEGV")), "{lines:?}");
 }

@@ -84,28 +84,14 @@ fn lock() -> MutexGuard<'static, Installed> {
     INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Puts our handler in front again if somebody has replaced it. Their handler may have opened pages meanwhile, so
-/// that all tracked memory counts as written.
+/// Puts our handler in front again if somebody has replaced it.
 pub(super) fn stay_in_front() -> Result<()> {
-    // Held until all of it does, so that no other scan finds the handler in place and a written page clean.
-    let installed = lock();
-    if Action::current()?.is_ours() {
-        return Ok(());
-    }
-    put_in_front(&installed)?;
-    REGIONS.iter().for_each(|slot| {
-        slot.with(|watched| watched.soil());
-    });
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        log::warn!(
-            "the application has replaced the SIGSEGV handler of tracker sigsegv: put in front again, faults of \
-             the application go to its own"
-        );
-    });
-    Ok(())
+    put_in_front(&lock())
 }
 
+/// Makes our handler the action of the process. If it was replaced, the other handler may have opened pages meanwhile,
+/// so that all tracked memory counts as written. All of it does when the lock is given back: no other scan finds the
+/// handler in place and a written page clean.
 fn put_in_front(installed: &Installed) -> Result<()> {
     let current = Action::current()?;
     if current.is_ours() {
@@ -122,6 +108,18 @@ fn put_in_front(installed: &Installed) -> Result<()> {
     let replaced = Action::ours(&current, on_fault).install()?;
     if !replaced.is_ours() && replaced != current {
         remember(replaced, HEAD.load(Ordering::Relaxed));
+    }
+    REGIONS.iter().for_each(|slot| {
+        slot.with(|watched| watched.soil());
+    });
+    if installed.trackers != 0 {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            log::warn!(
+                "the application has replaced the SIGSEGV handler of tracker sigsegv: put in front again, faults \
+                 of the application go to its own"
+            );
+        });
     }
     Ok(())
 }
