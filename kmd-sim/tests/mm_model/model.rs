@@ -66,7 +66,10 @@ impl Space {
     }
 
     pub(crate) fn unmap(&mut self, place: &Place) {
-        self.zap(|at, _| place.contains(&at));
+        // The place may be inside of a huge entry and hold none of the pages that are modelled.
+        let spans = place.start / SPAN..place.end.div_ceil(SPAN);
+        let is_hit = |at: u64, page: &Page| page.entry == Entry::Huge && spans.contains(&(at / SPAN));
+        self.zap(|at, page| place.contains(&at) || !place.is_empty() && is_hit(at, page));
         self.0.retain(|at, _| !place.contains(at));
     }
 
