@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use kmd_sim::uapi::{TrackerChoice, TrackerKind};
 use log::LevelFilter;
 
 /// A variable with a value it cannot have.
@@ -43,16 +44,6 @@ impl Profile {
     }
 }
 
-/// How writes of the CPU are found out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tracker {
-    /// The best this machine has.
-    #[default]
-    Auto,
-    /// userfaultfd, or nothing.
-    Uffd,
-}
-
 /// All options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
@@ -63,7 +54,7 @@ pub struct Config {
     /// `LOCKSTEP_NATIVE_TYPE`: add the host's own coherent type as the last memory type.
     pub native_type: bool,
     /// `LOCKSTEP_TRACKER`.
-    pub tracker: Tracker,
+    pub tracker: TrackerChoice,
     /// `LOCKSTEP_STATS`: where counters are written.
     pub stats: Option<PathBuf>,
     /// `LOCKSTEP_LOG`; `None` for the default.
@@ -105,10 +96,12 @@ impl Config {
             "1" => true,
             _ => return Err(bad),
         };
-        let (value, bad) = choice(c"LOCKSTEP_TRACKER", "auto or uffd");
+        let (value, bad) = choice(c"LOCKSTEP_TRACKER", "auto, uffd, sigsegv or compare");
         let tracker = match value.as_str() {
-            "" | "auto" => Tracker::Auto,
-            "uffd" => Tracker::Uffd,
+            "" | "auto" => TrackerChoice::Auto,
+            "uffd" => TrackerChoice::Only(TrackerKind::Uffd),
+            "sigsegv" => TrackerChoice::Only(TrackerKind::Sigsegv),
+            "compare" => TrackerChoice::Only(TrackerKind::Compare),
             _ => return Err(bad),
         };
         let (value, bad) = choice(c"LOCKSTEP_LOG", "error, warn, info, debug or trace");
@@ -165,7 +158,8 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_with_its_variable_and_the_choices() {
         let error = parse(&[(c"LOCKSTEP_TRACKER", "magic")]).unwrap_err();
-        assert_eq!(error.to_string(), "LOCKSTEP_TRACKER=\"magic\" is not valid: choose auto or uffd");
+        let expected = "LOCKSTEP_TRACKER=\"magic\" is not valid: choose auto, uffd, sigsegv or compare";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
@@ -174,7 +168,7 @@ mod tests {
             (c"LOCKSTEP_HOST_ICD", "/x.json"),
             (c"LOCKSTEP_PROFILE", "unified"),
             (c"LOCKSTEP_NATIVE_TYPE", "1"),
-            (c"LOCKSTEP_TRACKER", "uffd"),
+            (c"LOCKSTEP_TRACKER", "sigsegv"),
             (c"LOCKSTEP_TRANSPORT", "mapped"),
             (c"LOCKSTEP_STATS", "/s"),
             (c"LOCKSTEP_LOG", "trace"),
@@ -183,7 +177,7 @@ mod tests {
             host_icd: Some("/x.json".into()),
             profile: Profile::Unified,
             native_type: true,
-            tracker: Tracker::Uffd,
+            tracker: TrackerChoice::Only(TrackerKind::Sigsegv),
             stats: Some("/s".into()),
             log: Some(LevelFilter::Trace),
         };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
-use kmd_sim::uapi::{Access, BoId, ContextId, Device, Reach, ResourceId, probe_tracker};
+use kmd_sim::uapi::{Access, BoId, ContextId, Device, Reach, ResourceId};
 
 use crate::chain::Chain;
 use crate::extensions::{self, MAP_MEMORY2};
@@ -208,7 +208,7 @@ impl DeviceState {
         Ok(Self {
             handle,
             physical: Arc::clone(physical),
-            km: Device::new(host, physical.types.guest_bytes(), request.reach),
+            km: Device::new(host, physical.types.guest_bytes(), request.reach, instance.config.tracker),
             fns,
             later,
             memories: HandleMap::new(),
@@ -329,9 +329,9 @@ unsafe fn host_request(
         );
         return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
     }
-    if let Err(error) = probe_tracker() {
+    if let Err(error) = physical.instance.config.tracker.probe() {
         log::error!(
-            "writes cannot be tracked: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
+            "LOCKSTEP_TRACKER=uffd: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
         );
         return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ash::vk;
 
-use crate::config::{Config, Tracker};
+use crate::config::Config;
 use crate::entry::PHYSICAL_DEVICES;
 use crate::host::library::HostDriver;
 use crate::memory_types::MemoryTypes;
@@ -134,9 +134,7 @@ impl PhysicalDevice {
     /// What `driverInfo` says: version, host driver, profile, tracker.
     pub fn driver_info(&self, host_name: &str, host_info: &str) -> String {
         let profile = self.instance.config.profile.name();
-        let tracker = match self.instance.config.tracker {
-            Tracker::Auto | Tracker::Uffd => "uffd",
-        };
+        let tracker = self.instance.config.tracker.expected().name();
         format!("{} over {host_name} {host_info}; {profile}, {tracker}", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -25,7 +25,8 @@
 //! # Lock order
 //! 1. the device's *reservation* (`Mutex<State>`), held for every flush and every pull; under it only
 //!    [`svga::HostDevice`] is called, which must not wait for device work;
-//! 2. the list of contexts (`RwLock`), held for a look.
+//! 2. the list of contexts (`RwLock`), held for a look;
+//! 3. who handles SIGSEGV (`Mutex`), held for a few system calls. The handler itself takes no lock.
 
 #![deny(unsafe_code)]
 

@@ -140,7 +140,6 @@ impl Drop for Task {
 /// A lock that is held by a task until it is dropped.
 #[derive(Debug)]
 pub struct Held<'a, G> {
-    // Declared first: given back before the task says so.
     guard: G,
     task: &'a Task,
     class: LockClass,

@@ -8,25 +8,19 @@ pub use crate::coherence::device::Device;
 pub use crate::coherence::fence::ContextId;
 pub use crate::coherence::state::Reach;
 pub use crate::error::{Error, Result};
+pub use crate::mmu::tracker::{TrackerChoice, TrackerKind};
 pub use crate::stats::Stats;
 pub use crate::svga::HostDevice;
 pub use crate::sys::memory::SharedMem;
 
-use crate::mmu::uffd::Uffd;
-
 /// Least address space reserved for guest pages, in bytes. Sparse: it costs nothing until it is used.
 const ARENA_BYTES: u64 = 64 << 30;
-
-/// Says why writes cannot be tracked in this process; leaves nothing behind.
-pub fn probe_tracker() -> Result<()> {
-    Uffd::probe()
-}
 
 impl<H: HostDevice> Device<H> {
     /// A device with room for `guest_bytes` bytes of mapped memory. Nothing is installed in the process
     /// before the first object is mapped.
-    pub fn new(host: H, guest_bytes: u64, reach: Reach) -> Self {
-        Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), reach)
+    pub fn new(host: H, guest_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
+        Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), reach, tracker)
     }
 
     /// Creates a buffer object over host memory.

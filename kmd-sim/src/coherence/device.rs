@@ -16,9 +16,10 @@ use super::bo::{BoId, Sync};
 use super::fence::{Context, ContextId, FenceQueue, WriteSet};
 use super::state::{Reach, State, Tracking};
 use crate::coherence::merge::Neighbours;
-use crate::coherence::page::PageState;
+use crate::coherence::page::{Page, PageState};
 use crate::error::Result;
 use crate::mmu::Mmu;
+use crate::mmu::tracker::TrackerChoice;
 use crate::svga::HostDevice;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
 use crate::sys::pages::to_usize;
@@ -33,8 +34,9 @@ pub struct Device<H: HostDevice> {
 
 impl<H: HostDevice> Device<H> {
     /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
-    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach) -> Self {
-        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(State::new(arena_bytes, reach)) }
+    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
+        let state = State::new(arena_bytes, reach, tracker);
+        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(state) }
     }
 
     /// Takes the reservation.
@@ -125,7 +127,7 @@ impl<H: HostDevice> Device<H> {
         state.pull(&sets);
     }
 
-    fn context(&self, id: ContextId) -> Arc<Context<H::Timeline>> {
+    pub(super) fn context(&self, id: ContextId) -> Arc<Context<H::Timeline>> {
         Arc::clone(&self.contexts()[id.0])
     }
 
@@ -154,7 +156,7 @@ impl<H: HostDevice> State<H> {
 
     /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
     /// flushed the next time.
-    fn scan(&mut self) -> Result<()> {
+    pub(super) fn scan(&mut self) -> Result<()> {
         let Some(tracking) = &mut self.tracking else { return Ok(()) };
         let start = Instant::now();
         // Counted before anything is scanned: a page written before has its block by now.
@@ -191,7 +193,7 @@ impl<H: HostDevice> State<H> {
 
     /// Takes out the recorded pages of one object. The first scan of a stretch reports all of its pages; those
     /// the arena has no page for were not written.
-    fn take_dirty_pages(&mut self, id: BoId) -> Vec<u64> {
+    pub(super) fn take_dirty_pages(&mut self, id: BoId) -> Vec<u64> {
         let (Some(bo), Some(tracking)) = (self.bos.get_mut(&id), &self.tracking) else { return Vec::new() };
         let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping) else { return Vec::new() };
         let states = &mapping.pages;
@@ -212,10 +214,19 @@ impl<H: HostDevice> State<H> {
         let pending = self.fences.iter().any(|fences| !fences.is_empty());
         let Some(bo) = self.bos.get_mut(&id) else { return 0 };
         let device = if pending || bo.stale { Neighbours::Busy } else { Neighbours::Quiet };
+        // A page compared at every flush is compared with its twin: reading host memory may be slow.
+        let twin = self.tracking.as_ref().is_some_and(|tracking| !tracking.mmu.caps().reports_only_written);
         let mut flushed = 0;
         for page in self.take_dirty_pages(id) {
             self.stats.pages_dirty += 1;
-            let changed = self.with_page(id, page, |page| page.flush(device)).unwrap_or(0);
+            let flush = |page: &mut Page<'_>| {
+                let changed = page.flush(device);
+                if twin {
+                    page.share();
+                }
+                changed
+            };
+            let changed = self.with_page(id, page, flush).unwrap_or(0);
             self.stats.cpu_bytes_written += changed;
             flushed += changed;
         }
@@ -223,7 +234,7 @@ impl<H: HostDevice> State<H> {
     }
 
     /// Takes the device's changes in `sets` over to guest pages. Objects that are not mapped wait.
-    fn pull(&mut self, sets: &[Arc<WriteSet>]) {
+    pub(super) fn pull(&mut self, sets: &[Arc<WriteSet>]) {
         if sets.is_empty() {
             return;
         }

@@ -22,6 +22,8 @@ pub mod fence;
 pub mod gathered;
 pub mod merge;
 pub mod page;
+#[cfg(all(test, shuttle))]
+mod races;
 pub mod state;
 pub mod twin;
 pub mod write_set;

@@ -13,7 +13,7 @@ use crate::coherence::page::{Page, PageState};
 use crate::coherence::twin::Twins;
 use crate::error::{Error, Result};
 use crate::mmu::Mmu;
-use crate::mmu::uffd::Uffd;
+use crate::mmu::tracker::{Tracker, TrackerChoice};
 use crate::stats::Stats;
 use crate::svga::HostDevice;
 use crate::sync::Arc;
@@ -25,7 +25,7 @@ use crate::vmwgfx::page_dirty::BoDirty;
 #[derive(Debug)]
 pub(super) struct Tracking {
     /// Declared before the arena: the registration ends before the mapping does.
-    pub(super) mmu: Uffd,
+    pub(super) mmu: Tracker,
     pub(super) arena: Arena,
     pub(super) twins: Twins,
     pub(super) gathered: Gathered,
@@ -34,18 +34,18 @@ pub(super) struct Tracking {
 }
 
 impl Tracking {
-    fn new(bytes: u64) -> Result<Self> {
+    fn new(bytes: u64, tracker: TrackerChoice) -> Result<Self> {
         // Arena and twins shrink together where the process may not have as much.
         let (arena, twins) = smaller_until_it_fits(bytes, |bytes| {
             let arena = Arena::new("lockstep", bytes)?;
             let twins = Twins::new(arena.len())?;
             Ok((arena, twins))
         })?;
-        let mmu = Uffd::new(arena.application())?;
+        let mmu = Tracker::new(tracker, arena.application())?;
         log::info!(
             "tracking up to {} MiB of guest pages with {}",
             (arena.len() * PAGE_SIZE) >> 20,
-            mmu.name()
+            mmu.caps().name
         );
         let gathered = Gathered::new(arena.len());
         Ok(Self { mmu, arena, twins, gathered, by_node: BTreeMap::new() })
@@ -68,6 +68,8 @@ pub struct State<H: HostDevice> {
     next_bo: u64,
     /// Address space to reserve for guest pages, in bytes.
     arena_bytes: u64,
+    /// How writes of the CPU are to be found.
+    tracker: TrackerChoice,
     /// What batches can reach.
     pub(super) reach: Reach,
     pub(super) tracking: Option<Tracking>,
@@ -83,11 +85,12 @@ pub struct State<H: HostDevice> {
 }
 
 impl<H: HostDevice> State<H> {
-    pub(super) fn new(arena_bytes: u64, reach: Reach) -> Self {
+    pub(super) fn new(arena_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
         Self {
             bos: HashMap::new(),
             next_bo: 0,
             arena_bytes,
+            tracker,
             reach,
             tracking: None,
             explicit: None,
@@ -199,7 +202,9 @@ impl<H: HostDevice> State<H> {
     fn arena(&mut self, sync: Sync) -> Result<&mut Arena> {
         Ok(match (sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => &mut tracking.arena,
-            (Sync::Coherent, none, _) => &mut none.insert(Tracking::new(self.arena_bytes)?).arena,
+            (Sync::Coherent, none, _) => {
+                &mut none.insert(Tracking::new(self.arena_bytes, self.tracker)?).arena
+            }
             (Sync::Explicit, _, Some(arena)) => arena,
             (Sync::Explicit, _, none) => {
                 let bytes = self.arena_bytes;

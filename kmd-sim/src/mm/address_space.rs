@@ -46,6 +46,15 @@ impl AddressSpace {
         self.i_mmap_lock_write(task).insert(vma.pages(), Arc::clone(vma));
     }
 
+    /// Puts areas in the place of one, in one step: a walk sees the one or the others (`vma_adjust`).
+    pub(super) fn replace(&self, task: &Task, old: &Arc<Vma>, new: &[Arc<Vma>]) {
+        let mut i_mmap = self.i_mmap_lock_write(task);
+        i_mmap.remove(|linked| Arc::ptr_eq(linked, old));
+        for vma in new {
+            i_mmap.insert(vma.pages(), Arc::clone(vma));
+        }
+    }
+
     /// Removes an area (`unlink_file_vma`).
     pub(super) fn unlink(&self, task: &Task, vma: &Arc<Vma>) {
         self.i_mmap_lock_write(task).remove(|linked| Arc::ptr_eq(linked, vma));

@@ -1,13 +1,14 @@
 //! The fault path that a driver's handlers are called from (kernel: `handle_mm_fault` in `mm/memory.c`,
 //! `do_user_addr_fault` in `arch/x86/mm/fault.c`).
 
-use super::memory::{finish_mkwrite, huge_size, wp_page_copy};
+use super::memory::{finish_mkwrite, huge_size, wp_page_copy, zap_page_range};
 use super::mm_struct::{Mm, MmapRead};
+use super::mmu_notifier::Reason;
 use super::vma::{Fault, FaultFlags, Mkwrite, VmFault, VmFlags, Vma};
 use crate::addr::PAGE_SIZE;
 use crate::lockdep::Task;
 use crate::mmu::soft::cpu::{Cpu, PageFault};
-use crate::mmu::soft::page_table::Pte;
+use crate::mmu::soft::page_table::{Leaf, Pte};
 use crate::sync::Arc;
 
 /// What one attempt at a fault came to.
@@ -83,19 +84,14 @@ fn step(outcome: Fault<'_>) -> FaultStep {
 /// A write to an entry that is there and read-only.
 fn do_wp_page(task: &Task, vmf: &VmFault, mmap: &MmapRead<'_>) -> FaultStep {
     let VmFault { vma, address, orig_pte, .. } = vmf;
-    if !vma.flags.contains(VmFlags::SHARED) {
-        wp_page_copy(task, vma, *address, *orig_pte);
+    if is_huge(vma, *address) {
+        // Never made writable as a whole, nor copied: small entries take its place.
+        let page = *address..address + PAGE_SIZE;
+        zap_page_range(task, vma, &page, false, Reason::Clear);
         return FaultStep::Restart;
     }
-    if is_huge(vma, *address) {
-        // Never made writable as a whole: small entries take its place.
-        super::memory::zap_page_range(
-            task,
-            vma,
-            &(*address..address + PAGE_SIZE),
-            false,
-            super::mmu_notifier::Reason::Clear,
-        );
+    if !vma.flags.contains(VmFlags::SHARED) {
+        wp_page_copy(task, vma, *address, *orig_pte);
         return FaultStep::Restart;
     }
     if vma.ops.has_mkwrite() {
@@ -110,7 +106,6 @@ fn do_wp_page(task: &Task, vmf: &VmFault, mmap: &MmapRead<'_>) -> FaultStep {
 }
 
 fn is_huge(vma: &Vma, address: u64) -> bool {
-    use crate::mmu::soft::page_table::Leaf;
     matches!(vma.mm.tables.leaf(address), Some(Leaf::Pmd(_) | Leaf::Pud(_)))
 }
 

@@ -1,4 +1,4 @@
-//! Entries come and go: zaps, copies and insertions (kernel: `mm/memory.c`, `mm/mremap.c`).
+//! Entries come and go: zaps, copies and insertions (kernel: `mm/memory.c`, `mm/mprotect.c`, `mm/mremap.c`).
 //!
 //! There is no `struct page` behind the entries of graphics memory: **a zap forgets the dirty bit**. So
 //! whoever tracks by that bit reads it first.
@@ -11,7 +11,7 @@ use super::mmu_notifier::Reason;
 use super::vma::{VmFlags, Vma};
 use crate::addr::{PAGE_SIZE, Pgoff};
 use crate::lockdep::Task;
-use crate::mmu::soft::page_table::{PMD_SIZE, PUD_SIZE, Pte, Slot};
+use crate::mmu::soft::page_table::{PMD_SIZE, PUD_SIZE, Pte, PteTable, Slot};
 use crate::mmu::soft::phys::Pfn;
 use crate::sync::Arc;
 
@@ -121,10 +121,38 @@ pub(super) fn copy_page_range(task: &Task, from: &Vma, to: &Vma) {
                 pte = entry.take().wrprotect();
                 entry.set(pte);
             }
-            target.entry(address).set(if shared { pte.mkclean() } else { pte });
+            target.entry(address).set(if shared { pte.mkclean() } else { pte }.mkold());
         }
     }
     from.mm.flush_tlb_range(&from.addresses);
+}
+
+/// Takes the right to write from the entries of an area (`change_protection`).
+pub(super) fn change_protection(task: &Task, vma: &Vma) {
+    let mm = &vma.mm;
+    mm.notify_start(&vma.addresses, Reason::ProtectionVma);
+    mm.inc_tlb_flush_pending();
+    for part in per_table(&vma.addresses) {
+        let Some(pmd) = mm.tables.pmd(part.start) else { continue };
+        match pmd.get(part.start) {
+            Some(Slot::Table(table)) => {
+                let _ptl = table.ptl.lock(task);
+                for address in part.step_by(4096) {
+                    let entry = table.entry(address);
+                    if entry.get().write() {
+                        entry.set(entry.take().wrprotect());
+                    }
+                }
+            }
+            Some(Slot::Huge(leaf)) if leaf.get().write() => {
+                super::huge_memory::split_huge_pmd(task, mm, &pmd, part.start);
+            }
+            Some(Slot::Huge(_) | Slot::Migration) | None => {}
+        }
+    }
+    mm.flush_tlb_range(&vma.addresses);
+    mm.notify_end(&vma.addresses);
+    mm.dec_tlb_flush_pending();
 }
 
 /// Moves the entries of one area to another of the same process, with their bits (`move_page_tables`).
@@ -132,27 +160,36 @@ pub(super) fn move_page_tables(task: &Task, from: &Vma, to: &Vma) {
     let mm = &from.mm;
     mm.notify_start(&from.addresses, Reason::Unmap);
     for part in per_table(&from.addresses) {
+        zap_huge_pud(task, mm, part.start);
         let Some(pmd) = mm.tables.pmd(part.start) else { continue };
         match pmd.get(part.start) {
             Some(Slot::Table(source)) => {
-                for address in part.step_by(4096) {
-                    let pte = {
-                        let _ptl = source.ptl.lock(task);
-                        source.entry(address).take()
-                    };
-                    let moved = to.addresses.start + (address - from.addresses.start);
-                    if let (false, Some(target)) = (pte.none(), mm.tables.pte_alloc(moved)) {
-                        let _ptl = target.ptl.lock(task);
-                        target.entry(moved).set(pte);
-                    }
+                let moved = to.addresses.start + (part.start - from.addresses.start);
+                let mut at = part.start;
+                for target in per_table(&(moved..moved + (part.end - part.start))) {
+                    move_ptes(task, mm, &source, at, &target);
+                    at += target.end - target.start;
                 }
             }
             Some(Slot::Huge(_)) => super::huge_memory::split_huge_pmd(task, mm, &pmd, part.start),
             Some(Slot::Migration) | None => {}
         }
     }
-    mm.flush_tlb_range(&from.addresses);
     mm.notify_end(&from.addresses);
+}
+
+/// Moves entries of one table to another, or elsewhere in the same. Under the locks of both, until no CPU uses
+/// the old addresses: a dirty helper sees each entry in one of the two places, and what it cleans in the
+/// new one is not stored to by way of the old.
+fn move_ptes(task: &Task, mm: &MmStruct, source: &Arc<PteTable>, from: u64, to: &Range<u64>) {
+    let Some(target) = mm.tables.pte_alloc(to.start) else { return };
+    let _source_ptl = source.ptl.lock(task);
+    let _target_ptl = (!Arc::ptr_eq(source, &target)).then(|| target.ptl.lock(task));
+    for address in to.clone().step_by(4096) {
+        let pte = source.entry(from + (address - to.start)).take();
+        target.entry(address).set(pte);
+    }
+    mm.flush_tlb_range(&(from..from + (to.end - to.start)));
 }
 
 /// Gives a private area its own copy of a page (`do_wp_page`, `wp_page_copy`).
@@ -165,8 +202,9 @@ pub(super) fn wp_page_copy(task: &Task, vma: &Vma, address: u64, old: Pte) {
     let entry = table.entry(address);
     if entry.get() == old {
         entry.take();
-        entry.set(Pte::new(copy).mkyoung().mkwrite().mkdirty());
+        // Before anyone can store to the copy: no CPU of the process reads the old page after that.
         vma.mm.flush_tlb_range(&(address..address + PAGE_SIZE));
+        entry.set(Pte::new(copy).mkyoung().mkwrite().mkdirty());
     }
 }
 

@@ -6,12 +6,13 @@ use std::ops::Range;
 
 use super::address_space::AddressSpace;
 use super::machine::Machine;
-use super::memory::{copy_page_range, move_page_tables, zap_page_range};
+use super::memory::{change_protection, copy_page_range, move_page_tables, zap_page_range};
 use super::mmu_notifier::{MmEvent, Reason};
 use super::vma::{VmFlags, VmOps, Vma};
 use crate::addr::{PAGE_SIZE, Pgoff};
+use crate::error::{Error, Result};
 use crate::lockdep::{LockClass, Read, RwSem, Task, Write};
-use crate::mmu::soft::page_table::{PMD_SIZE, PageTables, Slot};
+use crate::mmu::soft::page_table::{PMD_SIZE, PageTables};
 use crate::mmu::soft::tlb::Asid;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, PoisonError};
 
@@ -150,12 +151,14 @@ impl Mm {
     fn unmap(&self, task: &Task, vmas: &mut VmaTree, addresses: &Range<u64>) {
         split(task, vmas, addresses);
         let gone: Vec<Arc<Vma>> = vmas.range(addresses.clone()).map(|(_, vma)| Arc::clone(vma)).collect();
-        for vma in gone {
-            vma.ops.close(task, &vma, vma.pages());
-            zap_page_range(task, &vma, &vma.addresses, true, Reason::Unmap);
-            unlink(task, vmas, &vma);
+        for vma in &gone {
+            vma.ops.close(task, vma, vma.pages());
+            zap_page_range(task, vma, &vma.addresses, true, Reason::Unmap);
+            unlink(task, vmas, vma);
         }
-        self.free_pgtables(vmas, addresses);
+        for vma in gone {
+            self.free_pgtables(vmas, &vma.addresses);
+        }
     }
 
     /// Frees the page tables that no area uses any more.
@@ -170,23 +173,21 @@ impl Mm {
         }
     }
 
-    /// `mprotect(2)` of whole areas.
-    pub fn mprotect(&self, task: &Task, addresses: &Range<u64>, write: bool) {
+    /// `mprotect(2)`. Refused, without a change, where an area may not be written (`EACCES`).
+    pub fn mprotect(&self, task: &Task, addresses: &Range<u64>, write: bool) -> Result<()> {
         let mut vmas = self.mmap_write_lock(task);
         split(task, &mut vmas, addresses);
         let changed: Vec<Arc<Vma>> = vmas.range(addresses.clone()).map(|(_, vma)| Arc::clone(vma)).collect();
+        if write && changed.iter().any(|vma| !vma.flags.contains(VmFlags::MAYWRITE)) {
+            return Err(Error::Invalid);
+        }
         for old in changed {
-            let flags = match write {
-                true => old.flags.or(VmFlags::WRITE),
-                false => old.flags.without(VmFlags::WRITE),
-            };
-            let new = old.copied(Arc::clone(&old.mm), old.addresses.clone(), old.pgoff, flags);
-            unlink(task, &mut vmas, &old);
-            link(task, &mut vmas, &Arc::new(new));
+            change_flags(task, &mut vmas, &old, VmFlags::WRITE, write);
             if !write {
-                write_protect_range(task, &old);
+                change_protection(task, &old);
             }
         }
+        Ok(())
     }
 
     /// `madvise(2)` with `MADV_RANDOM`, or `MADV_NORMAL`.
@@ -195,28 +196,32 @@ impl Mm {
         split(task, &mut vmas, addresses);
         let changed: Vec<Arc<Vma>> = vmas.range(addresses.clone()).map(|(_, vma)| Arc::clone(vma)).collect();
         for old in changed {
-            let flags = match random {
-                true => old.flags.or(VmFlags::RAND_READ),
-                false => old.flags.without(VmFlags::RAND_READ),
-            };
-            let new = old.copied(Arc::clone(&old.mm), old.addresses.clone(), old.pgoff, flags);
-            unlink(task, &mut vmas, &old);
-            link(task, &mut vmas, &Arc::new(new));
+            change_flags(task, &mut vmas, &old, VmFlags::RAND_READ, random);
         }
     }
 
-    /// `mremap(2)`: moves `old` to `new`, whose length may differ. Entries move with their bits; those that
-    /// find no room are zapped.
+    /// `mremap(2)` with `MREMAP_FIXED`: moves `old`, which is one area or a part of one, to `new`, and what is
+    /// there goes away. Entries move with their bits; those that find no room are zapped. Areas of a
+    /// device do not grow (`VM_DONTEXPAND`), and the two ranges may not overlap: `None`.
     pub fn mremap(&self, task: &Task, old: &Range<u64>, new: &Range<u64>) -> Option<Arc<Vma>> {
         let mut vmas = self.mmap_write_lock(task);
-        let kept = old.start..old.end.min(old.start + (new.end - new.start));
+        let len = new.end - new.start;
+        let one = vmas.range(..=old.start).next_back()?.1.addresses.end >= old.end;
+        if !one || len == 0 || len > old.end - old.start || old.start < new.end && new.start < old.end {
+            return None;
+        }
+        let kept = old.start..old.start + len;
+        self.unmap(task, &mut vmas, new);
         self.unmap(task, &mut vmas, &(kept.end..old.end));
         split(task, &mut vmas, &kept);
         let from = Arc::clone(vmas.get(&kept.start)?);
         let to = Arc::new(from.resized(new.clone(), from.pgoff));
+        // Behind the old one, whose page offset is the same: a walk that is too late for an entry there
+        // finds it here.
         link(task, &mut vmas, &to);
         to.ops.open(&to);
         move_page_tables(task, &from, &to);
+        from.ops.close(task, &from, from.pages());
         unlink(task, &mut vmas, &from);
         self.free_pgtables(&vmas, &kept);
         Some(to)
@@ -243,7 +248,7 @@ impl Mm {
 
     /// The process ends (`exit_mmap`).
     pub fn exit(&self, task: &Task) {
-        self.munmap(task, &(0..u64::MAX / PMD_SIZE * PMD_SIZE));
+        self.munmap(task, &(0..u64::MAX));
     }
 }
 
@@ -257,6 +262,13 @@ fn unlink(task: &Task, vmas: &mut VmaTree, vma: &Arc<Vma>) {
     vma.mapping.unlink(task, vma);
 }
 
+/// Puts areas in the place of one.
+fn replace(task: &Task, vmas: &mut VmaTree, old: &Arc<Vma>, new: &[Arc<Vma>]) {
+    vmas.remove(&old.addresses.start);
+    vmas.extend(new.iter().map(|vma| (vma.addresses.start, Arc::clone(vma))));
+    old.mapping.replace(task, old, new);
+}
+
 /// Splits areas so that `addresses` starts and ends between two (`split_vma`).
 fn split(task: &Task, vmas: &mut VmaTree, addresses: &Range<u64>) {
     for at in [addresses.start, addresses.end] {
@@ -267,33 +279,14 @@ fn split(task: &Task, vmas: &mut VmaTree, addresses: &Range<u64>) {
         let vma = Arc::clone(vma);
         let low = Arc::new(vma.resized(vma.addresses.start..at, vma.pgoff));
         let high = Arc::new(vma.resized(at..vma.addresses.end, vma.pgoff_of(at)));
-        unlink(task, vmas, &vma);
-        link(task, vmas, &low);
-        link(task, vmas, &high);
         high.ops.open(&high);
+        replace(task, vmas, &vma, &[low, high]);
     }
 }
 
-/// Takes the right to write from the entries of an area (`change_protection`).
-fn write_protect_range(task: &Task, vma: &Vma) {
-    let mm = &vma.mm;
-    mm.notify_start(&vma.addresses, Reason::ProtectionVma);
-    mm.inc_tlb_flush_pending();
-    let mut at = vma.addresses.start;
-    while at < vma.addresses.end {
-        let end = (at / PMD_SIZE + 1) * PMD_SIZE;
-        if let Some(Slot::Table(table)) = mm.tables.pmd(at).and_then(|pmd| pmd.get(at)) {
-            let _ptl = table.ptl.lock(task);
-            for address in (at..end.min(vma.addresses.end)).step_by(4096) {
-                let entry = table.entry(address);
-                if entry.get().write() {
-                    entry.set(entry.take().wrprotect());
-                }
-            }
-        }
-        at = end;
-    }
-    mm.flush_tlb_range(&vma.addresses);
-    mm.notify_end(&vma.addresses);
-    mm.dec_tlb_flush_pending();
+/// Sets flags of an area, or clears them.
+fn change_flags(task: &Task, vmas: &mut VmaTree, old: &Arc<Vma>, which: VmFlags, set: bool) {
+    let flags = if set { old.flags.or(which) } else { old.flags.without(which) };
+    let new = old.copied(Arc::clone(&old.mm), old.addresses.clone(), old.pgoff, flags);
+    replace(task, vmas, old, &[Arc::new(new)]);
 }

@@ -10,7 +10,7 @@
 use std::ptr::NonNull;
 
 use crate::addr::PAGE_WORDS;
-use crate::sync::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::machine::{AtomicU8, AtomicU64, Ordering};
 
 /// A span of memory that other parties may write at any time.
 ///
@@ -110,6 +110,14 @@ impl SharedMem {
         // SAFETY: both spans are valid by the type invariant. Explicit memory must not be accessed by the other
         // side while it is flushed or invalidated; `copy` allows overlap.
         unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
+    }
+
+    /// Has the kernel read bytes of a file into the memory (`read(2)`).
+    #[cfg(test)]
+    pub(crate) fn read_from(&self, file: &impl std::os::fd::AsRawFd) -> std::io::Result<usize> {
+        // SAFETY: the span is valid by the type invariant, and the kernel asks for no reference.
+        let count = unsafe { libc::read(file.as_raw_fd(), self.base.as_ptr().cast(), self.len) };
+        usize::try_from(count).map_err(|_| std::io::Error::last_os_error())
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {

@@ -3,4 +3,8 @@
 pub mod memory;
 pub mod pagemap;
 pub mod pages;
+pub mod protect;
+pub mod rundown;
+pub mod sigsegv;
 pub mod userfaultfd;
+pub mod zeroed;

@@ -124,6 +124,26 @@ pub fn lockstep_under_test() -> bool {
     }
 }
 
+/// Returns the name of the tracker the environment asks for, `auto` where it asks for none.
+pub fn tracker() -> String {
+    std::env::var("LOCKSTEP_TRACKER")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "auto".to_owned())
+}
+
+/// Returns whether the driver under test finds writes by SIGSEGV. It declares that the kernel cannot write memory
+/// the processor has not written since the device last saw it, and that a handler is installed while there are maps.
+pub fn sigsegv_under_test() -> bool {
+    lockstep_under_test() && tracker() == "sigsegv"
+}
+
+/// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and
+/// needs address space and mappings itself.
+pub fn under_thread_sanitizer() -> bool {
+    std::env::var_os("TSAN_OPTIONS").is_some()
+}
+
 /// Says on standard output that a test, or a part of it, does not apply here, and why.
 pub fn skip(reason: &str) {
     println!("skipped: {reason}");

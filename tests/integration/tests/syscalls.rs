@@ -1,6 +1,6 @@
 //! The kernel itself reads and writes mapped coherent memory for the application, and no byte is lost.
 
-use lockstep_harness::{Buffer, Gpu, Kind, PAGE, pattern, process, skip};
+use lockstep_harness::{Buffer, Gpu, Kind, MappedBytes, PAGE, pattern, process, sigsegv_under_test, skip};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,6 +11,23 @@ const SIZE: usize = 5 * PAGE + 77;
 /// Turns the answer of a system call into a number of bytes.
 fn count(answer: isize) -> usize {
     usize::try_from(answer).unwrap_or_else(|_| panic!("{}", std::io::Error::last_os_error()))
+}
+
+/// Has the kernel write to `bytes` by `call`, and returns how many bytes it wrote.
+///
+/// Under tracker sigsegv it declares that the kernel cannot, until the processor writes the pages: then this asserts
+/// that memory that is tracked for certain (`tracked`) is refused, and writes every page before it tries again.
+fn kernel_writes(bytes: MappedBytes, tracked: bool, call: impl Fn() -> isize) -> usize {
+    if !sigsegv_under_test() {
+        return count(call());
+    }
+    if tracked {
+        let before = bytes.read_all();
+        assert_eq!((call(), std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+        assert_eq!(bytes.read_all(), before);
+    }
+    (0..bytes.len()).step_by(PAGE).chain([bytes.len() - 1]).for_each(|at| bytes.store(at, bytes.load(at)));
+    count(call())
 }
 
 fn file_with(bytes: &[u8]) -> std::fs::File {
@@ -40,8 +57,11 @@ fn read_from_a_file(touched: bool) {
     let content = pattern(1, SIZE - 100);
     let file = file_with(&content);
 
-    // SAFETY: As many bytes are mapped there.
-    let got = count(unsafe { libc::read(file.as_raw_fd(), buffer.bytes().at(50).cast(), SIZE - 100) });
+    let part = buffer.bytes().part(50, SIZE - 100);
+    let got = kernel_writes(part, touched, || {
+        // SAFETY: As many bytes are mapped there.
+        unsafe { libc::read(file.as_raw_fd(), part.at(0).cast(), part.len()) }
+    });
     assert_eq!(got, SIZE - 100);
     expected[50..SIZE - 50].copy_from_slice(&content);
 
@@ -66,8 +86,10 @@ fn read_again_and_again_into_the_same_pages_is_seen_each_time() {
     for round in 0..10 {
         let content = pattern(10 + round, SIZE);
         let file = file_with(&content);
-        // SAFETY: As many bytes are mapped there.
-        let got = count(unsafe { libc::read(file.as_raw_fd(), buffer.bytes().at(0).cast(), SIZE) });
+        let got = kernel_writes(buffer.bytes(), true, || {
+            // SAFETY: As many bytes are mapped there.
+            unsafe { libc::read(file.as_raw_fd(), buffer.bytes().at(0).cast(), SIZE) }
+        });
         assert_eq!(got, SIZE, "round {round}");
         assert!(buffer.all_as_device_sees() == content, "round {round}");
     }
@@ -91,13 +113,14 @@ fn pread_past_the_page_cache_is_seen() {
     for touched in [true, false] {
         let (buffer, mut expected) = target(&gpu, touched);
         let at = PAGE - buffer.bytes().at(0).addr() % PAGE;
+        let part = buffer.bytes().part(at, 4 * PAGE);
         // SAFETY: As many bytes are mapped there.
-        let got = unsafe { libc::pread(file.as_raw_fd(), buffer.bytes().at(at).cast(), 4 * PAGE, 0) };
-        if got < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+        let pread = || unsafe { libc::pread(file.as_raw_fd(), part.at(0).cast(), part.len(), 0) };
+        if pread() < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
             skip("this file system wants another alignment for O_DIRECT");
             return;
         }
-        assert_eq!(count(got), 4 * PAGE, "touched: {touched}");
+        assert_eq!(kernel_writes(part, touched, pread), 4 * PAGE, "touched: {touched}");
         expected[at..at + 4 * PAGE].copy_from_slice(&content);
         assert!(buffer.all_as_device_sees() == expected, "the device's view, touched: {touched}");
         assert!(buffer.bytes().read_all() == expected, "the processor's view, touched: {touched}");
@@ -115,9 +138,11 @@ fn process_vm_writev_is_seen() {
         // SAFETY: The call has no condition.
         let own = unsafe { libc::getpid() };
 
-        // SAFETY: Both ranges are mapped, in this process.
-        let moved = unsafe { libc::process_vm_writev(own, &raw const from, 1, &raw const to, 1, 0) };
-        assert_eq!(count(moved), content.len());
+        let moved = kernel_writes(buffer.bytes().part(1001, content.len()), touched, || {
+            // SAFETY: Both ranges are mapped, in this process.
+            unsafe { libc::process_vm_writev(own, &raw const from, 1, &raw const to, 1, 0) }
+        });
+        assert_eq!(moved, content.len());
         expected[1001..1001 + content.len()].copy_from_slice(&content);
 
         assert!(buffer.all_as_device_sees() == expected, "the device's view, touched: {touched}");
@@ -135,12 +160,19 @@ fn process_vm_writev_of_a_child_process_is_seen() {
     // SAFETY: The call has no condition.
     let parent = unsafe { libc::getpid() };
 
-    let child = process::fork(|| {
-        // SAFETY: Both ranges are mapped, one here and one in the parent.
-        let moved = unsafe { libc::process_vm_writev(parent, &raw const from, 1, &raw const to, 1, 0) };
-        u8::from(moved.cast_unsigned() != from.iov_len)
-    });
-    if child.wait() != 0 {
+    let write = || {
+        let child = process::fork(|| {
+            // SAFETY: Both ranges are mapped, one here and one in the parent.
+            let moved = unsafe { libc::process_vm_writev(parent, &raw const from, 1, &raw const to, 1, 0) };
+            u8::from(moved.cast_unsigned() != from.iov_len)
+        });
+        child.wait() == 0
+    };
+    if sigsegv_under_test() {
+        assert!(!write(), "this tracker says that it cannot");
+        [4000, PAGE].into_iter().for_each(|at| buffer.bytes().store(at, buffer.bytes().load(at)));
+    }
+    if !write() {
         skip("a child may not write its parent's memory here");
         return;
     }
@@ -178,8 +210,10 @@ fn readv_across_pages_is_seen() {
     let vectors = parts
         .map(|(at, len)| libc::iovec { iov_base: buffer.bytes().part(at, len).at(0).cast(), iov_len: len });
 
-    // SAFETY: All parts are mapped.
-    let got = count(unsafe { libc::readv(file.as_raw_fd(), vectors.as_ptr(), 3) });
+    let got = kernel_writes(buffer.bytes(), false, || {
+        // SAFETY: All parts are mapped.
+        unsafe { libc::readv(file.as_raw_fd(), vectors.as_ptr(), 3) }
+    });
     assert_eq!(got, 300);
     let mut from = 0;
     for (at, len) in parts {
@@ -206,8 +240,10 @@ fn a_pipe_carries_bytes_from_one_mapped_buffer_to_another() {
 
     // SAFETY: As many bytes are mapped there; a pipe holds more than that.
     let put = count(unsafe { libc::write(ends[1].as_raw_fd(), source.bytes().at(0).cast(), SIZE) });
-    // SAFETY: As many bytes are mapped there.
-    let got = count(unsafe { libc::read(ends[0].as_raw_fd(), target.bytes().at(0).cast(), SIZE) });
+    let got = kernel_writes(target.bytes(), false, || {
+        // SAFETY: As many bytes are mapped there.
+        unsafe { libc::read(ends[0].as_raw_fd(), target.bytes().at(0).cast(), SIZE) }
+    });
 
     assert_eq!((put, got), (SIZE, SIZE));
     assert_eq!(target.all_as_device_sees(), pattern(7, SIZE));

@@ -103,6 +103,11 @@ impl Pte {
         Self(self.0 | ACCESSED)
     }
 
+    /// Clears the accessed bit (`pte_mkold`).
+    pub const fn mkold(self) -> Self {
+        Self(self.0 & !ACCESSED)
+    }
+
     /// Marks it as having no `struct page`.
     pub const fn mkspecial(self) -> Self {
         Self(self.0 | SPECIAL)
@@ -383,4 +388,74 @@ impl PageTables {
 /// The entry, in a table whose entries map `size` bytes, for an address.
 fn index(address: u64, size: u64) -> usize {
     usize::try_from(address / size % PTRS_PER_TABLE).expect("less than 512")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_far_apart_have_tables_of_their_own_at_each_level() {
+        let tables = PageTables::default();
+        let addresses = [0, PAGE_SIZE, PMD_SIZE, PUD_SIZE, P4D_SIZE, PGDIR_SIZE];
+        for (pfn, address) in (1..).zip(addresses) {
+            tables.pte_alloc(address).unwrap().entry(address).set(Pte::new(pfn));
+        }
+        assert_eq!(addresses.map(|address| tables.pte(address).pfn()), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(tables.pte(2 * PAGE_SIZE), Pte::NONE);
+        assert!(tables.leaf(2 * PMD_SIZE).is_none());
+        assert!(tables.pmd(2 * PUD_SIZE).is_none());
+        assert!(tables.pud(2 * P4D_SIZE).is_none());
+        assert!(tables.pud(2 * PGDIR_SIZE).is_none());
+    }
+
+    #[test]
+    fn a_huge_leaf_maps_every_page_of_its_span() {
+        let tables = PageTables::default();
+        let leaf = |pfn| Arc::new(AtomicPte::new(Pte::new(pfn)));
+        tables.pmd_alloc(PMD_SIZE).unwrap().set(PMD_SIZE, Some(Slot::Huge(leaf(1000))));
+        tables.pud_alloc(PUD_SIZE).unwrap().set(PUD_SIZE, Some(Slot::Huge(leaf(1 << 20))));
+        let frame = |address| {
+            let leaf = tables.leaf(address).unwrap();
+            leaf.pfn(leaf.entry(address).get(), address)
+        };
+        assert_eq!(frame(PMD_SIZE), 1000);
+        assert_eq!(frame(2 * PMD_SIZE - 1), 1511);
+        assert_eq!(frame(PUD_SIZE + PMD_SIZE + 3 * PAGE_SIZE), (1 << 20) + 515);
+        assert_eq!(frame(2 * PUD_SIZE - 1), (1 << 20) + (1 << 18) - 1);
+        assert!(tables.leaf(0).is_none());
+        assert!(tables.leaf(2 * PUD_SIZE).is_none());
+    }
+
+    #[test]
+    fn no_table_is_made_where_a_leaf_is() {
+        let tables = PageTables::default();
+        let pmd = tables.pmd_alloc(0).unwrap();
+        pmd.set(0, Some(Slot::Huge(Arc::default())));
+        pmd.set(PMD_SIZE, Some(Slot::Migration));
+        assert!(tables.pte_alloc(5 * PAGE_SIZE).is_none());
+        assert!(tables.pte_alloc(PMD_SIZE).is_none());
+        assert!(tables.leaf(PMD_SIZE).is_none());
+        tables.pud_alloc(PUD_SIZE).unwrap().set(PUD_SIZE, Some(Slot::Huge(Arc::default())));
+        assert!(tables.pmd_alloc(PUD_SIZE + PMD_SIZE).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn bits_change_one_at_a_time(bits in any::<[bool; 4]>(), pfn in 0u64..1 << 40) {
+            let [write, dirty, young, special] = bits;
+            let mut pte = Pte::new(pfn);
+            pte = if write { pte.mkwrite() } else { pte };
+            pte = if dirty { pte.mkdirty() } else { pte };
+            pte = if young { pte.mkyoung() } else { pte };
+            pte = if special { pte.mkspecial() } else { pte };
+            let read = |pte: Pte| (pte.pfn(), pte.write(), pte.dirty(), pte.young(), pte.special());
+            prop_assert_eq!(read(pte), (pfn, write, dirty, young, special));
+            prop_assert_eq!(read(pte.wrprotect()), (pfn, false, dirty, young, special));
+            prop_assert_eq!(read(pte.mkclean()), (pfn, write, false, young, special));
+            prop_assert_eq!(read(pte.mkold()), (pfn, write, dirty, false, special));
+            prop_assert!(!pte.none());
+        }
+    }
 }

@@ -1,0 +1,218 @@
+//! Races of the live path, explored by shuttle: `scripts/shuttle` runs them.
+//!
+//! Each is explored twice: as it is, and with its guard removed, to see that the exploration would find the
+//! lost byte. The careless variants are made here, of the same steps in the wrong order.
+
+use std::ops::Range;
+
+use super::bo::{BoId, Sync};
+use super::bound::{Access, ResourceId};
+use super::device::Device;
+use super::fence::ContextId;
+use super::merge::{Neighbours, store_changed};
+use super::state::Reach;
+use crate::error::Result;
+use crate::mmu::tracker::{TrackerChoice, TrackerKind};
+use crate::svga::HostDevice;
+use crate::sync::machine::{AtomicU64, Ordering};
+use crate::sync::{Arc, yield_now};
+use crate::sys::memory::{PageBuf, SharedMem};
+use crate::sys::pages::TwiceMapped;
+
+/// Interleavings tried; a planted defect shows after a few.
+const ITERATIONS: usize = 400;
+const PAGE: usize = 4096;
+
+/// Host memory of one page, and a counter.
+#[derive(Debug)]
+struct Host {
+    memory: TwiceMapped,
+    seqno: AtomicU64,
+}
+
+impl HostDevice for Arc<Host> {
+    type Memory = ();
+    type Timeline = ();
+
+    fn map(&self, (): (), size: u64) -> Result<SharedMem> {
+        Ok(self.memory.driver().slice(0, usize::try_from(size).unwrap()))
+    }
+
+    fn seqno(&self, (): ()) -> Result<u64> {
+        Ok(self.seqno.load(Ordering::Acquire))
+    }
+}
+
+/// A device with one coherent object of a page, mapped.
+struct World {
+    device: Device<Arc<Host>>,
+    bo: BoId,
+    guest: SharedMem,
+    context: ContextId,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let host = Host { memory: TwiceMapped::new("host", PAGE as u64).unwrap(), seqno: AtomicU64::new(0) };
+        let device = Device::with_arena(
+            Arc::new(host),
+            64 << 20,
+            Reach::BoundBefore,
+            TrackerChoice::Only(TrackerKind::Uffd),
+        );
+        let bo = device.bo_create(PAGE as u64, Sync::Coherent, ());
+        device.resource_attach(bo, ResourceId(0), 0..PAGE as u64, Access::Dirtying);
+        let guest = device.bo_map(bo).unwrap();
+        let context = device.context_create(());
+        Arc::new(Self { device, bo, guest, context })
+    }
+
+    fn host(&self) -> SharedMem {
+        self.device.host.memory.driver()
+    }
+
+    /// A flush that gives the reservation back between taking dirty pages and storing them.
+    fn careless_flush(&self) {
+        let pages = {
+            let mut state = self.device.reserve();
+            state.scan().unwrap();
+            std::mem::take(&mut state.dirty_bos);
+            state.take_dirty_pages(self.bo)
+        };
+        for page in pages {
+            yield_now();
+            self.device.reserve().with_page(self.bo, page, |page| page.flush(Neighbours::Busy));
+        }
+    }
+
+    /// A flush that keeps an address of host memory, and not the reservation, over the copy.
+    fn careless_copy(&self) {
+        let mut copies: Vec<(Vec<u64>, SharedMem)> = Vec::new();
+        {
+            let mut state = self.device.reserve();
+            state.scan().unwrap();
+            std::mem::take(&mut state.dirty_bos);
+            for page in state.take_dirty_pages(self.bo) {
+                state.with_page(self.bo, page, |page| {
+                    let mut new = PageBuf::ZERO;
+                    let words = page.guest.snapshot(&mut new);
+                    copies.push((new.0[..words].to_vec(), page.host));
+                });
+            }
+        }
+        for (new, host) in copies {
+            yield_now();
+            store_changed(&new, &vec![0; new.len()], &host, Neighbours::Busy);
+        }
+    }
+
+    /// Says that batches are retired before their bytes are there.
+    fn careless_retire(&self) {
+        let context = self.device.context(self.context);
+        let seqno = self.device.host.seqno(()).unwrap();
+        if seqno <= context.retired() {
+            return;
+        }
+        let mut sets = Vec::new();
+        self.device.reserve().fences[self.context.0].take_passed(seqno, &mut sets);
+        context.retire(seqno);
+        yield_now();
+        self.device.reserve().pull(&sets);
+    }
+}
+
+fn byte(memory: &SharedMem, at: usize) -> u8 {
+    let mut page = PageBuf::ZERO;
+    memory.snapshot(&mut page);
+    page.0[at / 8].to_ne_bytes()[at % 8]
+}
+
+/// Two threads write a byte each of one page, and submit: each finds its own on the device.
+fn two_submitters(flush: fn(&World)) {
+    let world = World::new();
+    let submitter = |at: usize| {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            world.guest.store_byte(at, 1);
+            yield_now();
+            flush(&world);
+            assert_eq!(byte(&world.host(), at), 1, "submitted without its own byte");
+        })
+    };
+    let threads = [submitter(1), submitter(2)];
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Two threads poll for a batch that has completed: whoever is told of it finds its byte.
+fn pull_against_poll(retire: fn(&World)) {
+    let world = World::new();
+    let seqnos: Range<u64> = world.device.execbuf(world.context, 1).unwrap().unwrap();
+    world.host().store_byte(3, 7);
+    world.device.host.seqno.store(seqnos.start, Ordering::Release);
+    let poller = || {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            retire(&world);
+            assert_eq!(byte(&world.guest, 3), 7, "told of a batch without its byte");
+        })
+    };
+    let threads = [poller(), poller()];
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// One thread frees the object, and its host memory is used for something else; another flushes.
+fn free_against_flush(flush: fn(&World)) {
+    let world = World::new();
+    world.guest.store_byte(5, 1);
+    let freer = {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            world.device.bo_destroy(world.bo);
+            world.host().store_byte(5, 0xee);
+        })
+    };
+    flush(&world);
+    freer.join().unwrap();
+    assert_eq!(byte(&world.host(), 5), 0xee, "stored to memory that was freed");
+}
+
+fn flush(world: &World) {
+    world.device.flush().unwrap();
+}
+
+fn retire(world: &World) {
+    world.device.retire_completed();
+}
+
+#[test]
+fn two_submitters_find_their_own_bytes() {
+    shuttle::check_random(|| two_submitters(flush), ITERATIONS);
+}
+
+#[test]
+#[should_panic(expected = "submitted without its own byte")]
+fn without_the_reservation_over_a_flush_a_submitter_overtakes_its_byte() {
+    shuttle::check_random(|| two_submitters(World::careless_flush), ITERATIONS);
+}
+
+#[test]
+fn who_is_told_of_a_batch_finds_its_bytes() {
+    shuttle::check_random(|| pull_against_poll(retire), ITERATIONS);
+}
+
+#[test]
+#[should_panic(expected = "told of a batch without its byte")]
+fn a_batch_retired_before_its_pull_is_told_of_too_early() {
+    shuttle::check_random(|| pull_against_poll(World::careless_retire), ITERATIONS);
+}
+
+#[test]
+fn a_flush_stores_nothing_to_what_was_freed() {
+    shuttle::check_random(|| free_against_flush(flush), ITERATIONS);
+}
+
+#[test]
+#[should_panic(expected = "stored to memory that was freed")]
+fn a_flush_that_keeps_an_address_stores_to_what_was_freed() {
+    shuttle::check_random(|| free_against_flush(World::careless_copy), ITERATIONS);
+}

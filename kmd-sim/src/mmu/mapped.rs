@@ -1,0 +1,129 @@
+//! The machine of the trackers that work on this process's own page tables.
+
+use std::io::Write;
+
+use super::Mmu;
+use super::compare::Compare;
+use super::conformance::{Cpu, Fixture, PAGES};
+use super::sigsegv::Sigsegv;
+use super::uffd::Uffd;
+use crate::addr::{PAGE_BYTES, PAGE_SIZE, Pgoff};
+use crate::error::Result;
+use crate::sys::memory::{PageBuf, SharedMem};
+use crate::sys::pages::{TwiceMapped, to_usize};
+use crate::sys::sigsegv::Action;
+
+/// A tracker that can be made for a mapping.
+pub(super) trait Tracks: Mmu + Sized {
+    fn tracks(memory: SharedMem) -> Result<Self>;
+}
+
+impl Tracks for Uffd {
+    fn tracks(memory: SharedMem) -> Result<Self> {
+        Self::new(memory)
+    }
+}
+
+impl Tracks for Sigsegv {
+    fn tracks(memory: SharedMem) -> Result<Self> {
+        Self::new(memory)
+    }
+}
+
+impl Tracks for Compare {
+    fn tracks(_: SharedMem) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// A memory file mapped twice, and a tracker of one mapping.
+pub(super) struct Mapped<M> {
+    /// Declared first: it ends before the mapping does.
+    mmu: M,
+    pages: TwiceMapped,
+    application: SharedMem,
+}
+
+impl Cpu for SharedMem {
+    fn store(&self, page: Pgoff, byte: u8) {
+        self.store_byte(to_usize(page * PAGE_SIZE), byte);
+    }
+
+    fn load(&self, page: Pgoff) -> u8 {
+        let mut copy = PageBuf::ZERO;
+        self.slice(to_usize(page * PAGE_SIZE), 8).snapshot(&mut copy);
+        copy.0[0].to_ne_bytes()[0]
+    }
+}
+
+impl<M: Tracks> Fixture for Mapped<M> {
+    type Cpu = SharedMem;
+    type Mmu = M;
+
+    fn new() -> Self {
+        let pages = TwiceMapped::new("test", PAGES * PAGE_SIZE).unwrap();
+        let application = pages.application();
+        Self { mmu: M::tracks(application).unwrap(), pages, application }
+    }
+
+    fn parts(&mut self) -> (&SharedMem, &mut M) {
+        (&self.application, &mut self.mmu)
+    }
+
+    fn kernel_store(&self, page: Pgoff, byte: u8) -> bool {
+        let (read, write) = std::io::pipe().unwrap();
+        (&write).write_all(&[byte]).unwrap();
+        match self.application.slice(to_usize(page * PAGE_SIZE), PAGE_BYTES).read_from(&read) {
+            Ok(count) => count == 1,
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+                false
+            }
+        }
+    }
+
+    fn driver_store(&self, page: Pgoff, byte: u8) {
+        self.pages.driver().store(page, byte);
+    }
+
+    fn discard(&self, page: Pgoff) {
+        self.pages.discard(&(page * PAGE_SIZE..(page + 1) * PAGE_SIZE)).unwrap();
+    }
+}
+
+/// A signal handler is installed by who declares it, and for no longer than there is a tracker.
+fn a_handler_is_installed_as_declared<M: Tracks>() {
+    let is_ours = || Action::current().unwrap().is_ours();
+    assert!(!is_ours());
+    let mut machine = Mapped::<M>::new();
+    assert_eq!(is_ours(), machine.caps().installs_handler);
+    drop(machine);
+    assert!(!is_ours());
+}
+
+mod uffd {
+    super::super::conformance::conformance_tests!(super::Mapped<super::Uffd>);
+
+    #[test]
+    fn a_handler_is_installed_as_declared() {
+        super::a_handler_is_installed_as_declared::<super::Uffd>();
+    }
+}
+
+mod sigsegv {
+    super::super::conformance::conformance_tests!(super::Mapped<super::Sigsegv>);
+
+    #[test]
+    fn a_handler_is_installed_as_declared() {
+        super::a_handler_is_installed_as_declared::<super::Sigsegv>();
+    }
+}
+
+mod compare {
+    super::super::conformance::conformance_tests!(super::Mapped<super::Compare>);
+
+    #[test]
+    fn a_handler_is_installed_as_declared() {
+        super::a_handler_is_installed_as_declared::<super::Compare>();
+    }
+}

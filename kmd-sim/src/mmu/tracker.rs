@@ -1,0 +1,111 @@
+//! Which tracker a device has: the one asked for, or the best one that keeps all promises.
+
+use std::ops::Range;
+
+use super::compare::Compare;
+use super::sigsegv::Sigsegv;
+use super::uffd::Uffd;
+use super::{Caps, Mmu};
+use crate::addr::Pgoff;
+use crate::error::Result;
+use crate::sync::Once;
+use crate::sys::memory::SharedMem;
+
+/// The trackers of this process's own pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackerKind {
+    /// [`Uffd`]
+    Uffd,
+    /// [`Sigsegv`]
+    Sigsegv,
+    /// [`Compare`]
+    Compare,
+}
+
+impl TrackerKind {
+    /// As options and logs spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uffd => "uffd",
+            Self::Sigsegv => "sigsegv",
+            Self::Compare => "compare",
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrackerChoice {
+    /// `uffd`, or else `compare`: no signal is taken and no system call fails, whatever the machine.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(TrackerKind),
+}
+
+impl TrackerChoice {
+    /// The tracker that memory mapped now would get, if any.
+    pub fn expected(self) -> TrackerKind {
+        match self {
+            Self::Auto => Uffd::probe().map_or(TrackerKind::Compare, |()| TrackerKind::Uffd),
+            Self::Only(kind) => kind,
+        }
+    }
+
+    /// Says why there is no such tracker in this process; leaves nothing behind.
+    pub fn probe(self) -> Result<()> {
+        match self {
+            Self::Only(TrackerKind::Uffd) => Uffd::probe(),
+            Self::Auto | Self::Only(TrackerKind::Sigsegv | TrackerKind::Compare) => Ok(()),
+        }
+    }
+}
+
+/// A tracker.
+#[derive(Debug)]
+pub enum Tracker {
+    /// userfaultfd
+    Uffd(Uffd),
+    /// mprotect and SIGSEGV
+    Sigsegv(Sigsegv),
+    /// content
+    Compare(Compare),
+}
+
+impl Tracker {
+    /// Tracks `memory`, a whole mapping that outlives the value.
+    pub fn new(choice: TrackerChoice, memory: SharedMem) -> Result<Self> {
+        match choice {
+            TrackerChoice::Auto => Uffd::new(memory).map(Self::Uffd).or_else(|error| {
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    log::warn!(
+                        "tracker uffd is not to be had ({error}): compare finds writes, at a cost in time"
+                    );
+                });
+                Ok(Self::Compare(Compare))
+            }),
+            TrackerChoice::Only(TrackerKind::Uffd) => Uffd::new(memory).map(Self::Uffd),
+            TrackerChoice::Only(TrackerKind::Sigsegv) => Sigsegv::new(memory).map(Self::Sigsegv),
+            TrackerChoice::Only(TrackerKind::Compare) => Ok(Self::Compare(Compare)),
+        }
+    }
+}
+
+impl Mmu for Tracker {
+    fn caps(&self) -> Caps {
+        match self {
+            Self::Uffd(tracker) => tracker.caps(),
+            Self::Sigsegv(tracker) => tracker.caps(),
+            Self::Compare(tracker) => tracker.caps(),
+        }
+    }
+
+    fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
+        match self {
+            Self::Uffd(tracker) => tracker.take_dirty(pages, found),
+            Self::Sigsegv(tracker) => tracker.take_dirty(pages, found),
+            Self::Compare(tracker) => tracker.take_dirty(pages, found),
+        }
+    }
+}
