@@ -39,6 +39,11 @@ impl Profile {
         self >= Self::V6_12
     }
 
+    /// A fault that was retried may be retried again, for as long as its handler asks.
+    pub fn retries_more_than_once(self) -> bool {
+        self >= Self::V6_12
+    }
+
     /// Fences know what they are for (`enum dma_resv_usage`), so that a fault waits for those of the kernel
     /// alone; before, there was one for moves (`ttm_buffer_object.moving`).
     pub fn has_resv_usage(self) -> bool {

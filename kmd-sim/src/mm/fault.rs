@@ -143,7 +143,9 @@ impl<'a> Thread<'a> {
                 Ok(value) => return Ok(value),
                 Err(fault) => fault,
             };
-            let flags = FaultFlags { write: fault.write, allow_retry: true, retry_nowait: false, tried };
+            // One retry is all there was; since Linux 5.7 the handler sees by `tried` that it had its own.
+            let allow_retry = !tried || self.mm.mm.machine.upstream.profile.retries_more_than_once();
+            let flags = FaultFlags { write: fault.write, allow_retry, retry_nowait: false, tried };
             match handle_mm_fault(&self.task, self.mm, fault, flags) {
                 FaultStep::Restart => tried = false,
                 FaultStep::Retry { .. } => tried = true,

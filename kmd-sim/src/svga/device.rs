@@ -171,6 +171,7 @@ impl State {
             }
             // Shaders have no effect that shows.
             C::DefineGbShader { .. } | C::DestroyGbShader { .. } | C::BlitSurfaceToScreen { .. } => {}
+            C::BindGbShader { mob: MobId::INVALID, .. } => {}
             C::BindGbShader { mob, .. } => {
                 self.mob(mob)?;
             }

@@ -1,6 +1,8 @@
 //! The test vectors of the series' behaviour, each a test whose name begins with the vector's number.
 
+mod bench;
 mod common;
+mod end_to_end;
 mod faults;
 mod helpers;
 mod host;
@@ -9,4 +11,5 @@ mod surface_sync;
 mod surfaces;
 mod tracker;
 mod transfer;
+mod validation;
 mod walk;
