@@ -2,6 +2,7 @@
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
 #   make tsan       the tests again, under ThreadSanitizer
+#   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
 
@@ -13,7 +14,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test tsan lint deps install uninstall clean
+.PHONY: run build test tsan bench-instructions lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -27,6 +28,10 @@ test: deps lint
 
 tsan: deps
 	scripts/tsan
+
+bench-instructions:
+	scripts/bench-instructions
+	$(CARGO) bench --locked -p kmd-sim --bench scan
 
 lint: deps
 	$(CARGO) fmt --all --check
