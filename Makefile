@@ -2,7 +2,8 @@
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
 #   make tsan       the tests again, under ThreadSanitizer
-#   make loom       the lock-free protocols, in all interleavings
+#   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
+#   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
 
@@ -14,7 +15,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test tsan loom lint deps install uninstall clean
+.PHONY: run build test tsan models bench-instructions lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -29,8 +30,13 @@ test: deps lint
 tsan: deps
 	scripts/tsan
 
-loom: deps
+models: deps
 	scripts/loom
+	scripts/shuttle
+
+bench-instructions:
+	scripts/bench-instructions
+	$(CARGO) bench --locked -p kmd-sim --bench scan
 
 lint: deps
 	$(CARGO) fmt --all --check

@@ -14,6 +14,7 @@ mod common;
 use common::{NODE, P, Process, Record, World, address, addresses};
 
 const PAGES: u64 = 8;
+const BYTES: usize = 8;
 /// Stores of a test.
 const STEPS: u64 = 300;
 
@@ -50,7 +51,7 @@ fn no_dirty_bit_is_lost_between_take_and_set() {
 /// What the host has of the object, as of the last scan that found a page dirty: its first byte.
 #[derive(Default)]
 struct Host {
-    bytes: [AtomicU8; 8],
+    bytes: [AtomicU8; BYTES],
     /// Scans that are complete.
     scans: AtomicU64,
 }

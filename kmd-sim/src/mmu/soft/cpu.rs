@@ -15,8 +15,8 @@ pub struct PageFault {
     pub write: bool,
 }
 
-/// A CPU.
-#[derive(Debug)]
+/// A CPU. A clone is another thread of it, with the same buffer.
+#[derive(Clone, Debug)]
 pub struct Cpu {
     hardware: Arc<Hardware>,
     /// Its translation buffer.
