@@ -6,6 +6,7 @@ mod end_to_end;
 mod faults;
 mod helpers;
 mod host;
+mod host_tracker;
 mod rig;
 mod surface_sync;
 mod surfaces;
