@@ -127,6 +127,9 @@ quirks! {
     /// After mkwrite has recorded a page, a batch can take the record before the entry is made writable: what
     /// is stored then is nowhere on record.
     entry_widened_unreserved = "Q-16",
+    /// A batch that binds a surface to another object and writes it leaves what processes map of that object
+    /// as it was: they go on with pages that the device has newer.
+    switch_leaves_pages_mapped = "Q-17",
     /// A write fault that waited for a batch marks its page after the batch made the resource dirty.
     late_mkwrite = "R-08",
 }

@@ -18,6 +18,7 @@
 //! | Q-14 | `a_readback_overwrites_the_cpu` | – |
 //! | Q-15 | `a_planar_box_misses_rows`, `a_multisampled_box_misses_rows` | S-40 to S-42 |
 //! | Q-16 | – | `mkwrite_window.rs` |
+//! | Q-17 | `a_switch_leaves_a_stale_page_mapped` | – |
 //! | R-08 | `a_late_fault_uploads_a_stale_page` | E-09 |
 
 use std::sync::Arc;
@@ -413,6 +414,35 @@ fn a_multisampled_box_misses_rows() {
         bench.uploaded(surface, 3 * 4096)
     });
     assert_eq!(bytes, (7, 0));
+}
+
+/// What the CPU sees, and the device after a further batch, of a surface that a batch bound to another object
+/// and filled. A process had written to that object before.
+#[test]
+fn a_switch_leaves_a_stale_page_mapped() {
+    let bytes = fixed_and_quirk("Q-17", |upstream| {
+        let bench = Bench::new(upstream);
+        let (surface, _) = bench.coherent(pages(1));
+        let home = bench.system.handle_of(&bench.system.backing(surface));
+        let mob = bench.system.file.bo_create(PAGE_SIZE);
+        // There and back: the object is where the device reaches it, and need not be moved again.
+        bench.exec(&[Command::BindGbSurface { sid: surface, mob }]);
+        bench.exec(&[Command::BindGbSurface { sid: surface, mob: home }]);
+        let at = bench.system.map(&bench.cpu, &bench.system.file.bo(mob).unwrap());
+        bench.store(at, 7);
+
+        let rgba = u32::from_le_bytes([RED; 4]);
+        bench.exec_on(
+            surface,
+            &[
+                Command::BindGbSurface { sid: surface, mob },
+                Command::DxClearRenderTargetView { view: VIEW, rgba },
+            ],
+        );
+        bench.system.dev.wait_idle();
+        (bench.load(at), bench.uploaded(surface, 0))
+    });
+    assert_eq!(bytes, ((RED, RED), (7, 7)));
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl BindingState {
 }
 
 /// What the device knows of a context's bindings.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Scrubbed {
     bound: BTreeMap<BindingPoint, SurfaceId>,
     views: BTreeMap<(ViewKind, ViewId), SurfaceId>,

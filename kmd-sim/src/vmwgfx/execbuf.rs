@@ -72,12 +72,13 @@ impl DrmFile {
         for node in sw.contexts.values() {
             let cid = node.context.cid()?;
             let mut bindings = node.context.bindings();
-            let bindings = &mut *bindings;
-            let rebound = bindings.device.rebind(cid, &bindings.state);
+            let mut told = bindings.device.clone();
+            let rebound = told.rebind(cid, &bindings.state);
             if !rebound.is_empty() {
                 let header = node.context.dx.then_some(Command::DxContext { cid });
                 let commands: Vec<Command> = header.into_iter().chain(rebound).collect();
                 self.dev.stream().emit(&commands)?;
+                bindings.device = told;
             }
         }
         let mut batch = Vec::new();

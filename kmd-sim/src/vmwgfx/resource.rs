@@ -361,6 +361,7 @@ pub fn unreserve(
     if dev.lru().get(&res_type).is_some_and(|lru| lru.iter().any(|other| Arc::ptr_eq(other, res))) {
         return Ok(());
     }
+    let switched = what.switch.is_some();
     if let Some((new, offset)) = what.switch {
         switch_backup(dev, task, res, bos, new.as_ref(), offset)?;
     }
@@ -369,6 +370,13 @@ pub fn unreserve(
         inner.res_dirty = dirty;
     }
     let evictable = res.func.may_evict() && inner.id.is_some() && inner.pin_count == 0;
+    if switched && inner.res_dirty && !dev.machine.upstream.quirks.switch_leaves_pages_mapped {
+        // What was written to the new object before is older than what the device has.
+        let backing = inner.backing.clone();
+        if let Some(tracker) = backing.and_then(|bo| bos.state(&bo)?.driver.dirty.as_mut()) {
+            tracker.clear_res(&inner.bytes());
+        }
+    }
     drop(inner);
     if evictable {
         dev.lru().entry(res_type).or_default().push_back(Arc::clone(res));

@@ -8,6 +8,7 @@
 use super::bo::{Bo, BoReserved, ReservedBos};
 use super::drv::VmwPrivate;
 use super::resource::{self, ResType, Resource, Unreserve};
+use crate::addr::pages_of;
 use crate::error::{Error, Result};
 use crate::lockdep::Task;
 use crate::mm::machine::Point;
@@ -239,7 +240,23 @@ impl Prepared<'_> {
         for node in &self.context.resources {
             let dirtying = node.dirty == Some(true);
             resource::validate(self.dev, self.task, &node.res, &mut self.bos, dirtying)?;
+            if node.dirty.unwrap_or_else(|| node.res.state().res_dirty) {
+                self.unmap_new_backup(node)?;
+            }
         }
+        Ok(())
+    }
+
+    /// A resource that the device will have newer must not be mapped in its new object, either. (Upstream
+    /// has no such thing: quirk Q-17.)
+    fn unmap_new_backup(&mut self, node: &ResNode) -> Result<()> {
+        let Some((Some(bo), offset)) = &node.switch else { return Ok(()) };
+        if self.dev.machine.upstream.quirks.switch_leaves_pages_mapped {
+            return Ok(());
+        }
+        let pages = pages_of(&(*offset..offset + node.res.state().size));
+        let state = self.bos.state(bo).ok_or(Error::Invalid)?;
+        self.dev.bo_dirty_unmap(self.task, bo, state, pages);
         Ok(())
     }
 

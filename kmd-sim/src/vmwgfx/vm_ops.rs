@@ -158,7 +158,9 @@ impl VmOps for VmwVmOps {
         if page >= self.bo.num_pages() {
             return Mkwrite::Sigbus;
         }
-        let late = Self::is_res_dirty(&reserved, page) && reserved.driver.dirty.is_some();
+        // The entry is gone in that case: a fault on one that is there could come again and again.
+        let gone = vmf.vma.mm.tables.pte(vmf.address).none();
+        let late = gone && Self::is_res_dirty(&reserved, page) && reserved.driver.dirty.is_some();
         if late && !self.dev.machine.upstream.quirks.late_mkwrite {
             // While it waited a batch took the page away to write it.
             return Mkwrite::NoPage;
