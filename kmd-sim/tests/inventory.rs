@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kmd_sim::upstream::Quirks;
+
 /// How many vectors there are of each kind.
 const VECTORS: [(char, u32); 8] =
     [('W', 14), ('H', 17), ('T', 29), ('X', 12), ('S', 54), ('F', 22), ('V', 28), ('E', 10)];
@@ -29,7 +31,8 @@ fn quoted(cell: &str) -> Vec<String> {
 
 fn rows() -> Vec<Row> {
     let text = read(&root().join("../docs/series.md"));
-    let table = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let (items, _) = text.split_once("## Defects").expect("two tables");
+    let table = items.lines().filter(|line| line.starts_with("| ")).skip(1);
     table
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -143,4 +146,24 @@ fn each_of_the_186_vectors_is_a_test_and_there_are_no_others() {
     assert_eq!(missing, Vec::<&String>::new());
     let unknown: Vec<&String> = tests.keys().filter(|vector| !all.contains(vector)).collect();
     assert_eq!(unknown, Vec::<&String>::new());
+}
+
+#[test]
+fn every_defect_of_the_table_is_a_switch_and_has_its_test() {
+    let text = read(&root().join("../docs/series.md"));
+    let (_, defects) = text.split_once("## Defects").expect("two tables");
+    let mut listed = Vec::new();
+    for line in defects.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, _, _, _, test] = cells[..] else { panic!("not five cells: {line}") };
+        let test = quoted(test).pop().expect("a test");
+        let (file, name) = test.split_once("::").expect("file and function");
+        assert!(read(&root().join("tests").join(file)).contains(&format!("fn {name}()")), "no test {test}");
+        listed.push(number.to_owned());
+    }
+    let switches: Vec<String> = Quirks::ALL.iter().map(|(number, _)| (*number).to_owned()).collect();
+    listed.sort_unstable();
+    let mut expected = switches;
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
 }

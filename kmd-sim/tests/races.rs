@@ -16,12 +16,18 @@ use kmd_sim::mm::mm_struct::Mm;
 use kmd_sim::mm::pagewalk::{MmWalk, MmWalkOps, walk_page_mapping};
 use kmd_sim::mm::vma::VmFlags;
 use kmd_sim::mmu::soft::page_table::AtomicPte;
+use kmd_sim::soft_system::SoftSystem;
+use kmd_sim::svga::cmd::Command;
+use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::types::{ImageId, Size3d, ViewId};
 use kmd_sim::sync::{Arc, Mutex, PoisonError};
 use kmd_sim::ttm::resv::{Engine, Timeline};
 use kmd_sim::upstream::{Profile, Upstream};
 use kmd_sim::vmwgfx::bo::{Bo, DevMapping};
 use kmd_sim::vmwgfx::drv::VmwPrivate;
+use kmd_sim::vmwgfx::file::SurfaceCreate;
 use kmd_sim::vmwgfx::page_dirty::{Mapping, Method};
+use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 use kmd_sim::vmwgfx::vm_ops::mapped;
 
 /// Interleavings tried; a planted defect shows after a few hundred.
@@ -285,4 +291,53 @@ fn two_walkers_leave_no_stale_translation() {
 #[should_panic(expected = "a stale translation outlived the walk")]
 fn without_the_nested_flush_the_second_walker_returns_too_early() {
     explore(|| two_walkers(Upstream::fixed(Profile::V5Mail)));
+}
+
+/// A store to a page that is mapped read-only, while a batch fills the surface and another one uploads what is on
+/// record: the device's bytes beside the store survive.
+fn fault_against_a_batch_that_writes(upstream: Upstream) {
+    const VIEW: ViewId = ViewId(0);
+    let system = Arc::new(SoftSystem::new(upstream));
+    let mm = Arc::new(system.process());
+    let cpu = Thread::new(&mm);
+    let image = SurfaceMetadata::new(SurfaceFormat::R8G8B8A8_UNORM, Size3d::new(1024, 2, 1));
+    let surface = system.file.surface_create(&cpu.task, &SurfaceCreate::coherent(image)).unwrap();
+    let at = system.map_surface(&cpu, surface);
+    let read = Command::BlitSurfaceToScreen { src: ImageId::first(surface), screen: 0 };
+    // Three scans that find nothing: from then on stores are announced.
+    for _ in 0..3 {
+        system.file.execbuf(&cpu.task, None, &[read]).unwrap();
+    }
+    let context = system.file.context_create(true);
+    let define = Command::DxDefineRenderTargetView { view: VIEW, sid: surface };
+    system.file.execbuf(&cpu.task, Some(context), &[define]).unwrap();
+    assert_eq!(cpu.load(at), Ok(0));
+
+    let storing = {
+        let mm = Arc::clone(&mm);
+        shuttle::thread::spawn(move || Thread::new(&mm).store(at, 9).unwrap())
+    };
+    let submitting = {
+        let system = Arc::clone(&system);
+        shuttle::thread::spawn(move || {
+            let task = Task::new();
+            let clear = Command::DxClearRenderTargetView { view: VIEW, rgba: u32::from_le_bytes([0xEE; 4]) };
+            system.file.execbuf(&task, Some(context), &[clear]).unwrap();
+            system.file.execbuf(&task, None, &[read]).unwrap();
+        })
+    };
+    storing.join().unwrap();
+    submitting.join().unwrap();
+    assert_eq!(cpu.load(at + 1), Ok(0xEE), "a stale page went over what the device wrote");
+}
+
+#[test]
+fn a_fault_that_waits_for_a_batch_leaves_what_the_batch_writes() {
+    explore(|| fault_against_a_batch_that_writes(Upstream::default()));
+}
+
+#[test]
+#[should_panic(expected = "a stale page went over what the device wrote")]
+fn a_fault_that_records_its_page_behind_the_batch_overwrites_it() {
+    explore(|| fault_against_a_batch_that_writes(Upstream::with_quirk("R-08")));
 }

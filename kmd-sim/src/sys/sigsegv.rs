@@ -188,8 +188,18 @@ impl Action {
             Disposition::Default | Disposition::Ignore => libc::SA_RESTART,
         };
         action.0.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | restart;
-        // SAFETY: the set has room.
-        unsafe { libc::sigfillset(&raw mut action.0.sa_mask) };
+        // Those of the C library, too, which `sigfillset` leaves out: one cancels the thread, and a handler that never
+        // returns is counted in for ever.
+        // SAFETY: a set has at least eight bytes, suitably aligned.
+        unsafe { (&raw mut action.0.sa_mask).cast::<u64>().write(u64::MAX) };
+        action
+    }
+
+    /// A handler at an address, for tests that never call it.
+    #[cfg(test)]
+    pub(crate) fn at(handler: usize) -> Self {
+        let mut action = Self::default();
+        action.0.sa_sigaction = handler;
         action
     }
 
@@ -252,4 +262,18 @@ impl Action {
 fn first_word(set: &libc::sigset_t) -> u64 {
     // SAFETY: a set has at least eight bytes, suitably aligned.
     unsafe { *std::ptr::from_ref(set).cast::<u64>() }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_signal_interrupts_our_handler_not_even_the_cancellation_of_a_thread() {
+        let before = Action::current().unwrap();
+        Action::ours(&before, |_| {}).install().unwrap();
+        let ours = before.install().unwrap();
+        let never_blocked = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+        assert_eq!(first_word(&ours.0.sa_mask) | never_blocked, u64::MAX);
+    }
 }

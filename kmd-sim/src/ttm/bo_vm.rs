@@ -88,8 +88,9 @@ fn may_retry(profile: Profile, vmf: &VmFault) -> bool {
     }
 }
 
-/// Waits until the kernel's own work on the object is done (`ttm_bo_vm_fault_idle`).
-fn ttm_bo_vm_fault_idle<'a, 'b, D>(
+/// Waits until the kernel's own work on the object is done (`ttm_bo_vm_fault_idle`). On failure, what is left of
+/// the locks comes with it.
+pub fn ttm_bo_vm_fault_idle<'a, 'b, D>(
     profile: Profile,
     vmf: &VmFault,
     reserved: Reserved<'b, D>,

@@ -14,7 +14,9 @@ use crate::mm::memory::{Prot, finish_mkwrite};
 use crate::mm::mm_struct::{Mapped, MmapRead};
 use crate::mm::vma::{Fault, Mkwrite, VmFault, VmFlags, VmOps, Vma};
 use crate::sync::Arc;
-use crate::ttm::bo_vm::{Faulted, NUM_PREFAULT, Outcome, ttm_bo_vm_fault_reserved, ttm_bo_vm_reserve};
+use crate::ttm::bo_vm::{
+    Faulted, NUM_PREFAULT, Outcome, ttm_bo_vm_fault_idle, ttm_bo_vm_fault_reserved, ttm_bo_vm_reserve,
+};
 use crate::upstream::Profile;
 
 /// Pages ahead of a fault that upstream reads back (quirk Q-07).
@@ -116,18 +118,17 @@ impl VmOps for VmwVmOps {
         if unfit || tracked && vmf.flags.write {
             return Fault::Fallback(mmap);
         }
-        if tracked {
-            match self.clean(&mut reserved, &pages) {
-                Some(allowed) if allowed >= PMD_PAGES || reserved.driver.res_tree.is_empty() => {}
-                Some(_) => return Fault::Fallback(mmap),
-                None => return Fault::Sigbus(mmap),
-            }
+        // All of it: what is behind the last resource nobody else writes.
+        if tracked && self.clean(&mut reserved, &pages).is_none() {
+            return Fault::Sigbus(mmap);
         }
-        // What was just read back is to be waited for: small entries do that.
-        if !reserved.fences.pending(crate::ttm::resv::Usage::Kernel).is_empty()
-            || reserved.fences.moving.as_ref().is_some_and(|fence| !fence.is_signaled())
-            || !reserved.tt.populate(&self.dev.machine)
-        {
+        let profile = self.dev.machine.upstream.profile;
+        let (mut reserved, mmap) = match ttm_bo_vm_fault_idle(profile, vmf, reserved, mmap) {
+            Ok(locks) => locks,
+            Err(Faulted::Retry) => return Fault::Retry(None),
+            Err(Faulted::Done(outcome, _, mmap)) => return outcome.with(mmap),
+        };
+        if !reserved.tt.populate(&self.dev.machine) {
             return Fault::Fallback(mmap);
         }
         let frames: Option<Vec<_>> = pages.map(|page| reserved.tt.page(page)).collect();

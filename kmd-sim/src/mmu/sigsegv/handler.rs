@@ -20,7 +20,7 @@ use crate::sys::sigsegv::{Action, Disposition, Fault};
 /// Tracked memory. Slots are used again, so there are as many as there ever were trackers at a time.
 pub(super) static REGIONS: List<Slot<Arc<Watched>>> = List::new();
 
-/// All actions that were ever found in our place, each with the one before it, and each once.
+/// All actions that were ever found in our place, each with the one before it: once for each order they came in.
 static ACTIONS: List<Link> = List::new();
 /// Index of the action that faults are passed on to.
 static HEAD: AtomicUsize = AtomicUsize::new(NONE);
@@ -124,16 +124,35 @@ fn put_in_front(installed: &Installed) -> Result<()> {
     Ok(())
 }
 
-/// Makes `action` the one that faults are passed on to.
+/// Makes `action` the one that faults are passed on to, before those of the chain that begins at `older`. It is no
+/// longer where it was in there: handlers that take turns make no chain that grows.
 fn remember(action: Action, older: usize) {
-    let known = ACTIONS.iter().position(|link| link.action == action && link.older == older);
-    let index =
-        known.unwrap_or_else(|| ACTIONS.push(Link { action, older, spent: AtomicBool::new(false) }).0);
-    if let Some(link) = ACTIONS.get(index) {
-        link.spent.store(false, Ordering::Relaxed);
-    }
+    let index = link(action, without(older, &action), false);
     // Release: who finds the index finds the link.
     HEAD.store(index, Ordering::Release);
+}
+
+/// Index of a chain of the actions of the one that begins at `index`, but for `action`.
+fn without(index: usize, action: &Action) -> usize {
+    match ACTIONS.get(index) {
+        Some(found) if found.action == *action => found.older,
+        Some(found) => match without(found.older, action) {
+            older if older == found.older => index,
+            older => link(found.action, older, found.spent.load(Ordering::Relaxed)),
+        },
+        None => NONE,
+    }
+}
+
+/// Index of the link with these contents.
+fn link(action: Action, older: usize, spent: bool) -> usize {
+    match ACTIONS.iter().enumerate().find(|(_, link)| link.action == action && link.older == older) {
+        Some((index, link)) => {
+            link.spent.store(spent, Ordering::Relaxed);
+            index
+        }
+        None => ACTIONS.push(Link { action, older, spent: AtomicBool::new(spent) }).0,
+    }
 }
 
 /// Gives the signal back to the action it was taken from, and returns that; `None` if somebody else has it by now.
@@ -143,7 +162,12 @@ fn step_back() -> Option<&'static Link> {
         return None;
     }
     let action = if link.spent.load(Ordering::Relaxed) { Action::default() } else { link.action };
-    action.install().ok()?;
+    let replaced = action.install().ok()?;
+    if !replaced.is_ours() {
+        // Somebody came in between.
+        let _ = replaced.install();
+        return None;
+    }
     Some(link)
 }
 
@@ -178,5 +202,55 @@ fn pass_on(fault: &Fault<'_>) {
         }
         Some(link) if link.action.disposition() == Disposition::Ignore && !fault.is_synchronous() => {}
         _ => fault.end_process(),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn links() -> impl Iterator<Item = &'static Link> {
+        let head = ACTIONS.get(HEAD.load(Ordering::Relaxed));
+        std::iter::successors(head, |link| ACTIONS.get(link.older))
+    }
+
+    /// The actions a fault is passed on to, one after the other.
+    fn chain() -> Vec<Action> {
+        links().map(|link| link.action).collect()
+    }
+
+    fn replaced_by(action: Action) {
+        remember(action, HEAD.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn handlers_that_take_turns_are_in_the_chain_once_each_and_take_no_more_memory() {
+        let [first, second, third] = [64, 128, 192].map(Action::at);
+        for action in [first, second, third] {
+            replaced_by(action);
+        }
+        assert_eq!(chain(), [third, second, first]);
+        for _ in 0..100 {
+            replaced_by(second);
+            assert_eq!(chain(), [second, third, first]);
+            replaced_by(third);
+            assert_eq!(chain(), [third, second, first]);
+        }
+        assert_eq!(ACTIONS.iter().count(), 5);
+    }
+
+    #[test]
+    fn a_handler_of_one_shot_stays_spent_when_another_leaves_the_chain() {
+        let [first, second, third] = [64, 128, 192].map(Action::at);
+        replaced_by(first);
+        replaced_by(second);
+        links().next().unwrap().spent.store(true, Ordering::Relaxed);
+        replaced_by(third);
+        replaced_by(first);
+        assert_eq!(chain(), [first, third, second]);
+        assert_eq!(
+            links().map(|link| link.spent.load(Ordering::Relaxed)).collect::<Vec<_>>(),
+            [false, false, true]
+        );
     }
 }
