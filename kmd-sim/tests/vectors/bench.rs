@@ -208,3 +208,8 @@ pub(crate) fn copy(src: SurfaceId, dest: SurfaceId, width: u32, height: u32) -> 
 pub(crate) fn without_fences(commands: Vec<Command>) -> Vec<Command> {
     commands.into_iter().filter(|command| !matches!(command, Command::Fence { .. })).collect()
 }
+
+/// The upload of part of the first image of a surface.
+pub(crate) fn update(sid: SurfaceId, image_box: Box3d) -> Command {
+    Command::DxUpdateSubresource { sid, sub_resource: 0, image_box }
+}

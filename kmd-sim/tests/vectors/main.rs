@@ -7,6 +7,7 @@ mod faults;
 mod helpers;
 mod host;
 mod host_tracker;
+mod resources;
 mod rig;
 mod surface_sync;
 mod surfaces;
