@@ -21,7 +21,8 @@ pub(super) unsafe extern "system" fn create_device(
     // SAFETY: valid usage.
     match unsafe { DeviceState::create(&physical, &*info, allocator) } {
         Ok(device) => {
-            log::info!("device created with tracker uffd, transport mapped");
+            let tracker = physical.instance.config.tracker;
+            log::info!("device created with tracker {}, transport mapped", tracker.expected().name());
             stats::device_created(physical.instance.config.stats.as_deref());
             // SAFETY: valid usage.
             unsafe { *out = device.handle };

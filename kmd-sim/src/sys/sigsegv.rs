@@ -196,7 +196,7 @@ impl Action {
     }
 
     /// A handler at an address, for tests that never call it.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn at(handler: usize) -> Self {
         let mut action = Self::default();
         action.0.sa_sigaction = handler;

@@ -36,7 +36,7 @@ fn forbid_userfaultfd() {
 }
 
 #[test]
-#[ignore = "a child of the test below"]
+#[ignore = "a child of the tests below"]
 fn child_creates_a_device() {
     forbid_userfaultfd();
     let instance = Instance::new(vk::API_VERSION_1_3, false).expect("vkCreateInstance");
@@ -64,6 +64,18 @@ fn userfaultfd_asked_for_and_not_there_is_one_line_and_no_device() {
     let lines = lines_of_lockstep(&output);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("userfaultfd"), "{lines:?}");
+}
+
+#[test]
+fn the_log_names_the_tracker_that_there_is() {
+    if !lockstep_under_test() {
+        skip("the host has no tracker");
+        return;
+    }
+    let mut child = process::child("child_creates_a_device");
+    let output = process::output(child.env("LOCKSTEP_TRACKER", "auto").env("LOCKSTEP_LOG", "info"));
+    let lines = lines_of_lockstep(&output);
+    assert!(lines.iter().any(|line| line.contains("device created with tracker compare")), "{lines:?}");
 }
 
 #[test]
