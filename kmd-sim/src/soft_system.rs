@@ -4,7 +4,7 @@
 //! use kmd_sim::soft_system::SoftSystem;
 //! use kmd_sim::svga::{cmd::Command, format::SurfaceFormat, types::Size3d};
 //! use kmd_sim::upstream::Upstream;
-//! use kmd_sim::vmwgfx::{file::SurfaceCreate, surface_layout::SurfaceMetadata};
+//! use kmd_sim::X;
 //!
 //! let system = SoftSystem::new(Upstream::default());
 //! let mm = system.process();

@@ -6,10 +6,10 @@ use kmd_sim::mmu::soft::page_table::Leaf;
 use kmd_sim::soft_system::SoftSystem;
 use kmd_sim::svga::cmd::Command;
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{ImageId, Size3d, SurfaceId, ViewId};
 use kmd_sim::upstream::Upstream;
 use kmd_sim::vmwgfx::file::SurfaceCreate;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 
 const PAGE: u64 = 4096;
 const VIEW: ViewId = ViewId(0);

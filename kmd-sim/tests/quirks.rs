@@ -30,13 +30,13 @@ use kmd_sim::mm::vma::{FaultFlags, VmFault, VmFlags};
 use kmd_sim::soft_system::SoftSystem;
 use kmd_sim::svga::cmd::{Command, TRANSFER_WRITE_HOST};
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{
     Box3d, ContextId, CopyBox, GuestImage, ImageId, Size3d, SurfaceFlags, SurfaceId, ViewId,
 };
 use kmd_sim::upstream::{Quirks, Upstream};
 use kmd_sim::vmwgfx::file::{SurfaceCreate, SyncCpu};
-use kmd_sim::vmwgfx::resource::do_evict;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
+use kmd_sim::vmwgfx::resource_validate::do_evict;
 use kmd_sim::vmwgfx::validation::DirtyFlag;
 
 const VIEW: ViewId = ViewId(0);

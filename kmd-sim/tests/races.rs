@@ -19,6 +19,7 @@ use kmd_sim::mmu::soft::page_table::AtomicPte;
 use kmd_sim::soft_system::SoftSystem;
 use kmd_sim::svga::cmd::Command;
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{ImageId, Size3d, ViewId};
 use kmd_sim::sync::{Arc, Mutex, PoisonError};
 use kmd_sim::ttm::resv::{Engine, Timeline};
@@ -27,7 +28,6 @@ use kmd_sim::vmwgfx::bo::{Bo, DevMapping};
 use kmd_sim::vmwgfx::drv::VmwPrivate;
 use kmd_sim::vmwgfx::file::SurfaceCreate;
 use kmd_sim::vmwgfx::page_dirty::{Mapping, Method};
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 use kmd_sim::vmwgfx::vm_ops::mapped;
 
 /// Interleavings tried; a planted defect shows after a few hundred.

@@ -25,10 +25,10 @@ use crate::mmu::soft::Hardware;
 use crate::mmu::soft::phys::Pfn;
 use crate::svga::cmd::{Command, CommandStream, TRANSFER_READ_HOST, TRANSFER_WRITE_HOST};
 use crate::svga::format::SurfaceFormat;
+use crate::svga::surface_layout::SurfaceMetadata;
 use crate::svga::types::{Box3d, ContextId, ImageId, MobId, SurfaceId};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::ttm::resv::{Engine, Timeline};
-use crate::vmwgfx::surface_layout::SurfaceMetadata;
 
 /// A command that made no sense to the device, which went on to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,13 @@
 //! | [`cmd`] | commands, and the stream they go through | `svga3d_cmd.h`, `vmwgfx_cmdbuf.c` |
 //! | [`device`] | the soft device, which executes them | – |
 //! | [`mod@format`] | formats of surfaces | `svga3d_surfacedefs.h` |
+//! | [`surface_layout`] | where the texels of a surface lie | `vmw_surface_cache.h` |
 //! | [`types`] | words of its language | `svga3d_types.h` |
 
 pub mod cmd;
 pub mod device;
 pub mod format;
+pub mod surface_layout;
 pub mod types;
 
 use crate::error::Result;

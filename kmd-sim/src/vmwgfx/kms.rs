@@ -3,7 +3,8 @@
 use super::bo::{Bo, ReservedBos};
 use super::drv::VmwPrivate;
 use super::gb_surface::Surface;
-use super::resource::{self, Resource, Unreserve};
+use super::resource::Resource;
+use super::resource_validate::{self, Unreserve};
 use super::validation::{DirtyFlag, ValidationContext};
 use crate::error::{Error, Result};
 use crate::lockdep::Task;
@@ -64,7 +65,7 @@ impl VmwPrivate {
         if pinned.is_ok() {
             res.state().pin_count += 1;
         }
-        resource::unreserve(self, task, res, &mut ReservedBos::default(), Unreserve::default())?;
+        resource_validate::unreserve(self, task, res, &mut ReservedBos::default(), Unreserve::default())?;
         pinned
     }
 
@@ -77,7 +78,7 @@ impl VmwPrivate {
             }
             bos.0.push((bo, state));
         }
-        resource::validate(self, task, res, &mut bos, true)?;
+        resource_validate::validate(self, task, res, &mut bos, true)?;
         for (_, state) in &mut bos.0 {
             state.pin_count += 1;
         }
@@ -99,6 +100,6 @@ impl VmwPrivate {
             state.pin_count = state.pin_count.saturating_sub(1);
         }
         drop(reserved);
-        resource::unreserve(self, task, res, &mut ReservedBos::default(), Unreserve::default())
+        resource_validate::unreserve(self, task, res, &mut ReservedBos::default(), Unreserve::default())
     }
 }

@@ -6,10 +6,10 @@
 //! | [`bo`] | `vmwgfx_bo.c`: buffer objects (MOBs) |
 //! | [`vm_ops`] | `vmwgfx_page_dirty.c`, `vmwgfx_ttm_glue.c`: faults on them |
 //! | [`resource`], [`res_tree`] | `vmwgfx_resource.c`: resources on them |
+//! | [`resource_validate`] | `vmwgfx_resource.c`: their part in a batch |
 //! | [`page_dirty`] | `vmwgfx_page_dirty.c`: dirty tracking of buffer objects |
 //! | [`gb_surface`], [`context`], [`shader`] | `vmwgfx_surface.c`, `vmwgfx_context.c`, `vmwgfx_shader.c`: types of resources |
 //! | [`surface_dirty`] | `vmwgfx_surface.c`: dirty tracking of surfaces |
-//! | [`surface_layout`] | `vmw_surface_cache.h`: where the texels of a surface lie |
 //! | [`validation`] | `vmwgfx_validation.c`: what a batch needs, and in which order |
 //! | [`execbuf`], [`binding`] | `vmwgfx_execbuf.c`, `vmwgfx_binding.c`: batches, and what they write |
 //! | [`kms`] | `vmwgfx_kms.c`: pinning, and updates of what is shown |
@@ -34,8 +34,8 @@ pub mod kms;
 pub mod page_dirty;
 pub mod res_tree;
 pub mod resource;
+pub mod resource_validate;
 pub mod shader;
 pub mod surface_dirty;
-pub mod surface_layout;
 pub mod validation;
 pub mod vm_ops;

@@ -9,9 +9,9 @@ use crate::error::Result;
 use crate::lockdep::Task;
 use crate::svga::cmd::{Command, CommandStream};
 use crate::svga::format::SurfaceFormat;
+use crate::svga::surface_layout::{Loc, SurfaceCache, SurfaceMetadata};
 use crate::svga::types::{Box3d, SurfaceId};
 use crate::upstream::Upstream;
-use crate::vmwgfx::surface_layout::{Loc, SurfaceCache, SurfaceMetadata};
 
 /// Dirty boxes of one surface (`struct vmw_surface_dirty`).
 ///

@@ -7,7 +7,8 @@
 
 use super::bo::{Bo, BoReserved, ReservedBos};
 use super::drv::VmwPrivate;
-use super::resource::{self, ResType, Resource, Unreserve};
+use super::resource::{ResType, Resource};
+use super::resource_validate::{self, Unreserve};
 use crate::addr::pages_of;
 use crate::error::{Error, Result};
 use crate::lockdep::Task;
@@ -197,9 +198,9 @@ impl ValidationContext {
     /// `vmw_validation_res_unreserve` of a batch that was not submitted.
     fn res_backoff(&self, dev: &VmwPrivate, task: &Task) -> Result<()> {
         let mut none = ReservedBos::default();
-        self.resources
-            .iter()
-            .try_for_each(|node| resource::unreserve(dev, task, &node.res, &mut none, Unreserve::default()))
+        self.resources.iter().try_for_each(|node| {
+            resource_validate::unreserve(dev, task, &node.res, &mut none, Unreserve::default())
+        })
     }
 }
 
@@ -239,7 +240,7 @@ impl Prepared<'_> {
     fn res_validate(&mut self) -> Result<()> {
         for node in &self.context.resources {
             let dirtying = node.dirty == Some(true);
-            resource::validate(self.dev, self.task, &node.res, &mut self.bos, dirtying)?;
+            resource_validate::validate(self.dev, self.task, &node.res, &mut self.bos, dirtying)?;
             if node.dirty.unwrap_or_else(|| node.res.state().res_dirty) {
                 self.unmap_new_backup(node)?;
             }
@@ -265,7 +266,7 @@ impl Prepared<'_> {
         self.dev.machine.reached(Point::BeforeUnreserve);
         for node in &self.context.resources {
             let what = Unreserve { dirty: node.dirty, switch: node.switch.clone() };
-            resource::unreserve(self.dev, self.task, &node.res, &mut self.bos, what)?;
+            resource_validate::unreserve(self.dev, self.task, &node.res, &mut self.bos, what)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use kmd_sim::mm::memory::finish_mkwrite;
 use kmd_sim::mm::vma::{FaultFlags, Mkwrite, VmFault, VmFlags};
 use kmd_sim::svga::cmd::{Command, TRANSFER_WRITE_HOST};
 use kmd_sim::svga::types::{Box3d, CopyBox, GuestImage, ImageId, ViewId};
-use kmd_sim::vmwgfx::resource::do_evict;
+use kmd_sim::vmwgfx::resource_validate::do_evict;
 
 use crate::ops::{Op, SURFACES};
 use crate::world::{Failure, Mapped, OBJECTS_OF, Outcome, PAGE, World, use_of, view};

@@ -15,6 +15,7 @@ use kmd_sim::mm::vma::VmFlags;
 use kmd_sim::soft_system::SoftSystem;
 use kmd_sim::svga::cmd::Command;
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{ContextId, ImageId, MobId, Size3d, SurfaceId, ViewId};
 use kmd_sim::ttm::resv::Fence;
 use kmd_sim::upstream::{Profile, Upstream};
@@ -22,7 +23,6 @@ use kmd_sim::vmwgfx::bo::Bo;
 use kmd_sim::vmwgfx::file::SurfaceCreate;
 use kmd_sim::vmwgfx::invariants;
 use kmd_sim::vmwgfx::resource::ResType;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 
 use crate::ops::{BOS, PROCESSES, SURFACES};
 

@@ -8,13 +8,13 @@ use kmd_sim::mm::fault::Thread;
 use kmd_sim::soft_system::SoftSystem;
 use kmd_sim::svga::cmd::Command;
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{Box3d, ContextId, CopyBox, ImageId, MobId, Size3d, SurfaceId, ViewId};
 use kmd_sim::ttm::resv::Fence;
 use kmd_sim::upstream::Upstream;
 use kmd_sim::vmwgfx::bo::Bo;
 use kmd_sim::vmwgfx::file::SurfaceCreate;
 use kmd_sim::vmwgfx::gb_surface::Surface;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 use kmd_sim::vmwgfx::{invariants, page_dirty};
 
 /// Texels of four bytes.
@@ -178,7 +178,7 @@ impl Bench {
         let bo = self.bo(surface);
         let mut state = bo.reserve(&self.cpu.task);
         let res = Arc::clone(&self.surface(surface).res);
-        kmd_sim::vmwgfx::resource::do_evict(&self.system.dev, &res, Some(&mut state)).unwrap();
+        kmd_sim::vmwgfx::resource_validate::do_evict(&self.system.dev, &res, Some(&mut state)).unwrap();
     }
 
     /// Has room for so many more bytes of commands.

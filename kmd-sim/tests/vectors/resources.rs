@@ -8,12 +8,12 @@ use kmd_sim::lockdep::Task;
 use kmd_sim::mm::machine::Point;
 use kmd_sim::svga::cmd::{Command, TRANSFER_READ_HOST, TRANSFER_WRITE_HOST};
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{Box3d, CopyBox, GuestImage, ImageId, MobId, Size3d, SurfaceId, ViewId};
 use kmd_sim::upstream::Upstream;
 use kmd_sim::vmwgfx::file::{SurfaceCreate, SyncCpu};
 use kmd_sim::vmwgfx::resource::{self, ResType};
 use kmd_sim::vmwgfx::shader::shader;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 use kmd_sim::vmwgfx::validation::{DirtyFlag, ValidationContext};
 
 use crate::bench::{Bench, pages, rgba, update, use_of};

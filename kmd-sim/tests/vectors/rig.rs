@@ -21,6 +21,7 @@ use kmd_sim::vmwgfx::bo::{Bo, BoState, ReservedBos};
 use kmd_sim::vmwgfx::drv::VmwPrivate;
 use kmd_sim::vmwgfx::page_dirty::Method;
 use kmd_sim::vmwgfx::resource::{self, ResDirty, ResFunc, ResState, ResType, Resource};
+use kmd_sim::vmwgfx::resource_validate;
 use kmd_sim::vmwgfx::vm_ops::mapped;
 
 /// Where the process maps the object.
@@ -242,7 +243,7 @@ impl Rig {
     /// Validates a resource for a batch.
     pub(crate) fn validate(&self, res: &Arc<Resource>, dirtying: bool) -> Result<()> {
         let mut bos = ReservedBos(vec![(&self.bo, self.bo.reserve(&self.task))]);
-        resource::validate(&self.dev, &self.task, res, &mut bos, dirtying)
+        resource_validate::validate(&self.dev, &self.task, res, &mut bos, dirtying)
     }
 
     /// Moves what is recorded under a resource to it; returns the page runs it was told.

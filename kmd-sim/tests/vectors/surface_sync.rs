@@ -3,10 +3,10 @@
 use kmd_sim::error::Error;
 use kmd_sim::svga::cmd::{Command, CommandStream};
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{Box3d, Size3d, SurfaceFlags, SurfaceId};
 use kmd_sim::upstream::Upstream;
 use kmd_sim::vmwgfx::surface_dirty::SurfaceDirty;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 
 use crate::surfaces::{CLEAN, array, fixed, mipmapped, quirk, texture};
 

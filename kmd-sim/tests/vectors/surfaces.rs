@@ -7,10 +7,10 @@ use std::ops::Range;
 use kmd_sim::addr::PAGE_SIZE;
 use kmd_sim::lockdep::Task;
 use kmd_sim::svga::format::SurfaceFormat;
+use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{Box3d, Size3d, SurfaceFlags};
 use kmd_sim::upstream::{Profile, Quirks, Upstream};
 use kmd_sim::vmwgfx::surface_dirty::SurfaceDirty;
-use kmd_sim::vmwgfx::surface_layout::SurfaceMetadata;
 
 /// The box of a subresource that nobody wrote.
 pub(crate) const CLEAN: Box3d = Box3d::new(0, 0, 0, 0, 0, 0);

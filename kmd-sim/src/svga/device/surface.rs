@@ -8,9 +8,9 @@ use std::ops::Range;
 use super::Executed;
 use super::memory::MobMemory;
 use crate::svga::format::SurfaceFormat;
+use crate::svga::surface_layout::{SurfaceCache, SurfaceMetadata};
 use crate::svga::types::{Box3d, ImageId, Size3d, SurfaceFlags};
 use crate::sync::Arc;
-use crate::vmwgfx::surface_layout::{SurfaceCache, SurfaceMetadata};
 
 /// What the device leaves of contents that it may forget: nothing that anyone wrote.
 const FORGOTTEN: u8 = 0xDB;
