@@ -41,6 +41,7 @@ bench-instructions:
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked -p kmd-sim -p vulkan-lockstep
 	scripts/generate --check
 
 deps:

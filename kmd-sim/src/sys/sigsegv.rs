@@ -1,7 +1,7 @@
 //! `sigaction(2)` for SIGSEGV: who handles it, and calling a handler as the kernel would.
 //!
 //! # Safety
-//! What [`on_signal`] runs, and all of this file it uses, may run in a signal handler: no allocation, no lock,
+//! What `on_signal` runs, and all of this file it uses, may run in a signal handler: no allocation, no lock,
 //! no thread-local storage. The library is never unloaded, so the handler stays where it is.
 
 #![allow(unsafe_code, reason = "door to signal handling")]

@@ -13,7 +13,7 @@
 //! | [`validation`] | `vmwgfx_validation.c`: what a batch needs, and in which order |
 //! | [`execbuf`], [`binding`] | `vmwgfx_execbuf.c`, `vmwgfx_binding.c`: batches, and what they write |
 //! | [`kms`] | `vmwgfx_kms.c`: pinning, and updates of what is shown |
-//! | [`file`] | the ioctls: handles of one client |
+//! | [`mod@file`] | the ioctls: handles of one client |
 //! | [`invariants`] | what holds whenever nothing is reserved |
 //!
 //! The driver on the process's own pages shares [`page_dirty`] and [`res_tree`]; `docs/series.md` says of every item

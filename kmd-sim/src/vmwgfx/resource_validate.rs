@@ -71,7 +71,7 @@ fn follow_tracker(dev: &VmwPrivate, res: &Arc<Resource>, state: &BoState) -> Res
     Ok(())
 }
 
-/// As [`do_validate`], and makes room on the device where it takes that (`vmw_resource_validate`).
+/// As `do_validate`, and makes room on the device where it takes that (`vmw_resource_validate`).
 pub fn validate(
     dev: &VmwPrivate,
     task: &Task,

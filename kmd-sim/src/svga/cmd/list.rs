@@ -188,7 +188,7 @@ commands! {
         guest: GuestImage,
         /// The image.
         host: ImageId,
-        /// [`TRANSFER_WRITE_HOST`] or [`TRANSFER_READ_HOST`].
+        /// [`super::TRANSFER_WRITE_HOST`] or [`super::TRANSFER_READ_HOST`].
         transfer: u32,
         /// Which part; `from` is in guest memory.
         copy_box: CopyBox,
