@@ -11,7 +11,7 @@ use regex::Regex;
 /// Exit status: 0 if nothing that passes natively does worse on Lockstep, 1 if something does, 2 if the run was
 /// impossible, 130 if it was stopped; the same command goes on with a run that was stopped or killed.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -123,6 +123,6 @@ pub struct RunArgs {
     #[arg(long)]
     pub baselines: Option<PathBuf>,
     /// Makes this run the baseline for its host driver
-    #[arg(long)]
+    #[arg(long, conflicts_with = "filter")]
     pub write_baseline: bool,
 }

@@ -120,7 +120,8 @@ impl Driver {
     }
 }
 
-fn checkout() -> Result<PathBuf> {
+/// Returns the checkout of Lockstep that the user or this program is in.
+pub fn checkout() -> Result<PathBuf> {
     let here = std::env::current_dir().context("finding the current directory")?;
     let program = std::env::current_exe().context("finding this program")?;
     let mut around = here.ancestors().chain(program.ancestors());

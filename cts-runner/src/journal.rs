@@ -138,6 +138,12 @@ impl Journal {
         Ok(Some(Self { file, plan, pieces, reruns }))
     }
 
+    /// Returns all results of a side.
+    pub fn results(&self, side: usize) -> impl Iterator<Item = &CaseResult> {
+        let pieces = self.pieces.iter().filter(move |((_, of), _)| *of == side);
+        pieces.flat_map(|(_, results)| &results.cases)
+    }
+
     /// Adds the results of a piece.
     pub fn add_piece(&mut self, piece: usize, side: usize, results: Results) -> Result<()> {
         self.append(&Entry::Piece { piece, side, results: results.clone() })?;

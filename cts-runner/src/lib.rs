@@ -12,13 +12,18 @@
 //! | [`process`], [`parse`], [`qpa`] | one process, what it says, what it logs |
 //! | [`run`], [`schedule`], [`progress`] | cases on a side; who runs what; how far it is |
 //! | [`output`], [`journal`] | the output directory; results that survive a kill |
-//! | [`verdict`], [`table`] | what it all means |
+//! | [`verdict`], [`table`], [`report`] | what it all means, for people and machines |
+//! | [`baseline`] | what is known to fail |
+//! | [`compare`], [`bisect`] | a closer look at earlier runs |
 //! | [`mock`] | a stand-in for deqp-vk |
 //!
 //! To add a preset, add it to [`caselist`] and [`cli`]; to add an axis of the matrix, to [`side`].
 
+pub mod baseline;
+pub mod bisect;
 pub mod caselist;
 pub mod cli;
+pub mod compare;
 pub mod deqp;
 pub mod drivers;
 pub mod journal;
@@ -28,6 +33,7 @@ pub mod parse;
 pub mod process;
 pub mod progress;
 pub mod qpa;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod session;

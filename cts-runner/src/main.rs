@@ -9,7 +9,7 @@ use clap::Parser;
 use cts_runner::cli::{Cli, Command};
 use cts_runner::progress::tell;
 use cts_runner::session::Outcome;
-use cts_runner::{caselist, mock, process, session};
+use cts_runner::{bisect, caselist, mock, process, session};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
@@ -35,7 +35,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Api(args) => (caselist::API, args),
         Command::Robustness(args) => (caselist::ROBUSTNESS, args),
         Command::All(args) => (caselist::ALL, args),
-        _ => anyhow::bail!("not yet"),
+        Command::Compare { a, b } => return session::compare(&a, &b).map(code),
+        Command::RerunFailures { output, times } => {
+            return bisect::rerun_failures(&output, times, &*stop_on_signals()?).map(code);
+        }
+        Command::BisectCase { case, output, side } => {
+            return session::bisect(&case, &output, side.as_deref(), &*stop_on_signals()?).map(code);
+        }
     };
     let stop = stop_on_signals()?;
     let outcome = session::run(preset, &args, &stop)?;

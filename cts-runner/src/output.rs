@@ -26,6 +26,12 @@ impl Output {
         Ok(Self { root })
     }
 
+    /// Opens the directory of an earlier run.
+    pub fn existing(root: &Path) -> Result<Self> {
+        let root = root.canonicalize().with_context(|| format!("finding {}", root.display()))?;
+        Ok(Self { root })
+    }
+
     /// Returns a file of the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
@@ -65,6 +71,9 @@ impl Output {
     /// Writes a file so that it is there whole or not at all.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.file(name);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+        }
         let new = self.file(&format!("{name}.new"));
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
         written.with_context(|| format!("writing {}", path.display()))

@@ -107,6 +107,7 @@ impl Setup<'_> {
         command.arg(option("--deqp-shadercache-filename", &cache)).arg("--deqp-shadercache-truncate=disable");
         match keep {
             Keep::Trace(base) => {
+                make_room(base)?;
                 command
                     .env("LOCKSTEP_LOG", "trace")
                     .env("LOCKSTEP_STATS", base.with_added_extension("stats.json"));
@@ -132,9 +133,7 @@ impl Setup<'_> {
                 Keep::Failures if is_good(result.status) => continue,
                 Keep::Failures => self.output.log(side, &result.name),
             };
-            if let Some(parent) = base.parent() {
-                fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-            }
+            make_room(&base)?;
             let words = ran.said.get(&result.name).map_or("", |words: &Words| &words.output);
             let text = format!(
                 "{}: {} ({})\ndeqp-vk {}\n\n{words}\nstandard error, its end:\n{}",
@@ -206,6 +205,11 @@ fn of_test(ran: &Ran, test: &TestResult, last: bool) -> CaseResult {
 
 fn result(name: &str, status: RunnerStatus, message: String) -> CaseResult {
     CaseResult { name: name.to_owned(), status, seconds: 0.0, message }
+}
+
+fn make_room(base: &Path) -> Result<()> {
+    let directory = base.parent().unwrap_or(base);
+    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -2,27 +2,32 @@
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::baseline::{self, Baseline};
 use crate::caselist::{self, Preset, pieces};
 use crate::cli::RunArgs;
 use crate::deqp::Deqp;
-use crate::drivers::Driver;
+use crate::drivers::{Driver, checkout};
 use crate::journal::{FILE, Journal, Plan, Rerun};
 use crate::output::Output;
 use crate::progress::{Progress, tell};
+use crate::report::{self, Finished};
 use crate::run::{Keep, Setup, is_good};
 use crate::schedule::{parallel, workers};
 use crate::side::{Side, parse_axis};
-use crate::table;
-use crate::verdict::{Difference, Kind, Verdict, differences};
+use crate::verdict::{Difference, Kind, Verdict, differences, word};
+use crate::{bisect, compare, table};
 
 /// The most differing cases that are run alone.
 const ALONE: usize = 200;
+
+/// Where a checkout keeps its baselines.
+const BASELINES: &str = "cts-runner/baselines";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +59,32 @@ pub fn run(preset: Preset, args: &RunArgs, stop: &AtomicBool) -> Result<Outcome>
         return Ok(Outcome::Stopped);
     }
     output.tidy()?;
-    let verdict = Verdict::new(&journal);
-    print(&summary(&verdict))?;
-    Ok(if verdict.of_kind(Kind::Worse).next().is_some() { Outcome::Worse } else { Outcome::Good })
+    conclude(&journal, args, &output)
+}
+
+/// Judges a finished run, writes its reports, and prints what it came to.
+fn conclude(journal: &Journal, args: &RunArgs, output: &Output) -> Result<Outcome> {
+    let baselines = args.baselines.clone().or_else(|| Some(checkout().ok()?.join(BASELINES)));
+    let baseline = Baseline::read(baselines.as_deref(), &journal.plan)?;
+    let mut verdict = Verdict::new(journal);
+    verdict.excuse(&baseline.flakes());
+    let regressions = baseline.regressions(journal, &verdict);
+    report::write(&Finished { journal, verdict: &verdict, regressions: &regressions }, output)?;
+    let mut text = summary(&verdict);
+    for (side, case) in &regressions {
+        let side = &verdict.sides[*side];
+        text.push_str(&format!("worse than the baseline: {}: {side} {}\n", case.name, word(case.status)));
+    }
+    text.push_str(&format!("\nThe report is {}\n", output.file("report.html").display()));
+    print(&text)?;
+    if args.write_baseline {
+        for path in baseline::write(baselines.as_deref(), journal, &verdict)? {
+            tell(&format!("wrote {}", path.display()));
+        }
+        return Ok(Outcome::Good);
+    }
+    let worse = verdict.of_kind(Kind::Worse).next().is_some() || !regressions.is_empty();
+    Ok(if worse { Outcome::Worse } else { Outcome::Good })
 }
 
 fn plan(preset: Preset, args: &RunArgs, deqp: Deqp, output: &Output, stop: &AtomicBool) -> Result<Plan> {
@@ -216,6 +244,30 @@ fn is_done(journal: &Journal, alone: &Alone) -> bool {
             == (alone.side, alone.attempt, alone.case.as_str())
     };
     journal.reruns.iter().any(same)
+}
+
+/// Compares earlier results, and prints what differs.
+pub fn compare(a: &Path, b: &Path) -> Result<Outcome> {
+    let mut outcome = Outcome::Good;
+    for (name, verdict) in compare::compare(a, b)? {
+        let title = if name.is_empty() { String::new() } else { format!("{name}:\n") };
+        print(&format!("{title}{}", summary(&verdict)))?;
+        if verdict.of_kind(Kind::Worse).next().is_some() {
+            outcome = Outcome::Worse;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Finds what makes a case fail, and prints it.
+pub fn bisect(case: &str, root: &Path, side: Option<&str>, stop: &AtomicBool) -> Result<Outcome> {
+    let Some(set) = bisect::bisect(case, root, side, stop)? else { return Ok(Outcome::Stopped) };
+    if set.is_empty() {
+        print(&format!("{case} fails alone\n"))?;
+    } else {
+        print(&format!("{case} fails behind\n{}\n", set.join("\n")))?;
+    }
+    Ok(Outcome::Good)
 }
 
 fn print(text: &str) -> Result<()> {

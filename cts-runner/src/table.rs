@@ -7,7 +7,7 @@ use deqp_runner::ResultCounts;
 use crate::verdict::{Difference, Group, Kind, Verdict, word};
 
 /// A column: its head, and what it counts.
-type Column = (&'static str, fn(&ResultCounts) -> u32);
+pub type Column = (&'static str, fn(&ResultCounts) -> u32);
 
 /// The columns of counts.
 pub const COLUMNS: [Column; 7] = [
@@ -70,7 +70,8 @@ pub fn text(verdict: &Verdict) -> String {
     text
 }
 
-fn head(columns: &[Column]) -> Vec<String> {
+/// Returns the heads of a table.
+pub fn head(columns: &[Column]) -> Vec<String> {
     let counts = columns.iter().map(|(head, _)| *head);
     ["group"].into_iter().chain(counts).chain(["seconds", "ratio"]).map(str::to_owned).collect()
 }

@@ -1,10 +1,10 @@
 //! What the results mean: counts by group, and cases that differ from native.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deqp_runner::{ResultCounts, RunnerStatus};
 
-use crate::caselist::{group_of, pieces};
+use crate::caselist::group_of;
 use crate::journal::Journal;
 use crate::run::{CaseResult, is_good};
 
@@ -99,33 +99,38 @@ impl Verdict {
     /// Judges what a journal holds.
     pub fn new(journal: &Journal) -> Self {
         let sides: Vec<_> = journal.plan.sides.iter().map(|side| side.name.clone()).collect();
-        let pieces = pieces(&journal.plan.cases, journal.plan.piece);
-        let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
-        let mut total = Group::new("total", sides.len());
-        for ((piece, side), results) in &journal.pieces {
-            let Some(name) = pieces.get(*piece).and_then(|cases| cases.first()).map(|case| group_of(case))
-            else {
-                continue;
-            };
-            let group = groups.entry(name).or_insert_with(|| Group::new(name, sides.len()));
-            for group in [group, &mut total] {
-                group.seconds[*side] += results.seconds;
-                for case in &results.cases {
-                    group.counts[*side].increment(case.status);
-                    group.counts[*side].total += 1;
-                }
+        let mut groups = Groups::new(sides.len());
+        for ((_, side), results) in &journal.pieces {
+            if let Some(first) = results.cases.first() {
+                groups.add_seconds(*side, group_of(&first.name), results.seconds);
+            }
+            results.cases.iter().for_each(|case| groups.add(*side, case));
+        }
+        groups.judge(sides, differences(journal))
+    }
+
+    /// Compares results without more ado; the first are those that others are compared with.
+    pub fn of_results(names: Vec<String>, results: &[Vec<CaseResult>]) -> Self {
+        let mut groups = Groups::new(names.len());
+        let mut found = Observed::default();
+        for (side, cases) in results.iter().enumerate() {
+            for case in cases {
+                groups.add_seconds(side, group_of(&case.name), case.seconds.into());
+                groups.add(side, case);
+                found.add(side, case);
             }
         }
-        let differences = differences(journal);
-        for difference in &differences {
-            if let Some(group) = groups.get_mut(group_of(&difference.case)) {
-                group.differences += usize::from(difference.kind != Kind::Better);
+        groups.judge(names, found.differences())
+    }
+
+    /// Takes back what is held against Lockstep of cases that are known to flake natively.
+    pub fn excuse(&mut self, flakes: &HashSet<String>) {
+        for difference in &mut self.differences {
+            if difference.kind == Kind::Worse && flakes.contains(&difference.case) {
+                difference.kind = Kind::Flaky;
             }
         }
-        total.differences = groups.values().map(|group| group.differences).sum();
-        let mut groups: Vec<_> = groups.into_values().collect();
-        groups.sort_by_key(|group| group.differences == 0);
-        Self { sides, groups, total, differences }
+        sort(&mut self.differences);
     }
 
     /// Returns the cases that differ in this way.
@@ -134,38 +139,103 @@ impl Verdict {
     }
 }
 
-/// Returns the cases that differ from native, the worst first.
-pub fn differences(journal: &Journal) -> Vec<Difference> {
-    let mut native: HashMap<&str, &CaseResult> = HashMap::new();
-    let mut others: BTreeMap<(usize, &str), &CaseResult> = BTreeMap::new();
-    for ((_, side), results) in &journal.pieces {
-        for case in &results.cases {
-            if *side == 0 {
-                native.insert(&case.name, case);
-            } else {
-                others.insert((*side, &case.name), case);
-            }
+/// Groups that are being counted.
+struct Groups {
+    groups: BTreeMap<String, Group>,
+    total: Group,
+}
+
+impl Groups {
+    fn new(sides: usize) -> Self {
+        Self { groups: BTreeMap::new(), total: Group::new("total", sides) }
+    }
+
+    fn both(&mut self, name: &str) -> [&mut Group; 2] {
+        let sides = self.total.counts.len();
+        [self.groups.entry(name.to_owned()).or_insert_with(|| Group::new(name, sides)), &mut self.total]
+    }
+
+    fn add_seconds(&mut self, side: usize, name: &str, seconds: f64) {
+        for group in self.both(name) {
+            group.seconds[side] += seconds;
         }
     }
-    let mut alone: HashMap<(usize, &str), Vec<RunnerStatus>> = HashMap::new();
-    for rerun in journal.reruns.iter().filter(|rerun| !rerun.traced) {
-        alone.entry((rerun.side, &rerun.result.name)).or_default().push(rerun.result.status);
+
+    fn add(&mut self, side: usize, case: &CaseResult) {
+        for group in self.both(group_of(&case.name)) {
+            group.counts[side].increment(case.status);
+            group.counts[side].total += 1;
+        }
     }
-    let of = |side, case| alone.get(&(side, case)).cloned().unwrap_or_default();
-    let mut differences: Vec<_> = others
-        .into_iter()
-        .filter_map(|((side, case), ours)| {
-            let native = *native.get(case)?;
+
+    fn judge(mut self, sides: Vec<String>, differences: Vec<Difference>) -> Verdict {
+        for difference in differences.iter().filter(|difference| difference.kind != Kind::Better) {
+            for group in self.both(group_of(&difference.case)) {
+                group.differences += 1;
+            }
+        }
+        let mut groups: Vec<_> = self.groups.into_values().collect();
+        groups.sort_by_key(|group| group.differences == 0);
+        Verdict { sides, groups, total: self.total, differences }
+    }
+}
+
+/// All that was seen of cases.
+#[derive(Default)]
+struct Observed<'a> {
+    native: HashMap<&'a str, &'a CaseResult>,
+    others: BTreeMap<(usize, &'a str), &'a CaseResult>,
+    alone: HashMap<(usize, &'a str), Vec<RunnerStatus>>,
+}
+
+impl<'a> Observed<'a> {
+    fn add(&mut self, side: usize, case: &'a CaseResult) {
+        if side == 0 {
+            self.native.insert(&case.name, case);
+        } else {
+            self.others.insert((side, &case.name), case);
+        }
+    }
+
+    fn differences(&self) -> Vec<Difference> {
+        let of = |side, case| self.alone.get(&(side, case)).cloned().unwrap_or_default();
+        let found = self.others.iter().filter_map(|((side, case), ours)| {
+            let native = *self.native.get(case)?;
             (native.status != ours.status).then(|| {
-                let (native_alone, ours_alone) = (of(0, case), of(side, case));
+                let (native_alone, ours_alone) = (of(0, *case), of(*side, *case));
                 let kind = kind(native.status, ours.status, &native_alone);
-                let (native, ours) = (native.clone(), ours.clone());
-                Difference { case: case.to_owned(), side, native, ours, native_alone, ours_alone, kind }
+                let (native, ours) = (native.clone(), (*ours).clone());
+                Difference {
+                    case: (*case).to_owned(),
+                    side: *side,
+                    native,
+                    ours,
+                    native_alone,
+                    ours_alone,
+                    kind,
+                }
             })
-        })
-        .collect();
+        });
+        let mut differences: Vec<_> = found.collect();
+        sort(&mut differences);
+        differences
+    }
+}
+
+/// Returns the cases that differ from native, the worst first.
+pub fn differences(journal: &Journal) -> Vec<Difference> {
+    let mut observed = Observed::default();
+    for ((_, side), results) in &journal.pieces {
+        results.cases.iter().for_each(|case| observed.add(*side, case));
+    }
+    for rerun in journal.reruns.iter().filter(|rerun| !rerun.traced) {
+        observed.alone.entry((rerun.side, &rerun.result.name)).or_default().push(rerun.result.status);
+    }
+    observed.differences()
+}
+
+fn sort(differences: &mut [Difference]) {
     differences.sort_by(|a, b| (a.kind, a.side, &a.case).cmp(&(b.kind, b.side, &b.case)));
-    differences
 }
 
 fn kind(native: RunnerStatus, ours: RunnerStatus, native_alone: &[RunnerStatus]) -> Kind {
