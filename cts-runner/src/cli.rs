@@ -87,7 +87,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub caselist: Option<PathBuf>,
     /// Runs only cases that this regular expression matches
-    #[arg(long)]
+    #[arg(long, value_parser = regex)]
     pub filter: Option<Regex>,
     /// Lockstep's manifest; default: built from the checkout around
     #[arg(long)]
@@ -125,4 +125,9 @@ pub struct RunArgs {
     /// Makes this run the baseline for its host driver
     #[arg(long, conflicts_with = "filter")]
     pub write_baseline: bool,
+}
+
+/// Parses a regular expression. The library's errors draw arrows over several lines; the last one says what is wrong.
+fn regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| error.to_string().lines().last().unwrap_or_default().trim().to_owned())
 }

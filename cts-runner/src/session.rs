@@ -45,7 +45,10 @@ pub fn run(preset: Preset, args: &RunArgs, stop: &AtomicBool) -> Result<Outcome>
     let root = args.output.clone().unwrap_or_else(|| PathBuf::from("target/cts").join(preset.name));
     let deqp = Deqp::find(args.deqp.as_deref(), &args.deqp_arg)?;
     let output = Output::open(&root)?;
-    let plan = plan(preset, args, deqp, &output, stop)?;
+    let plan = match plan(preset, args, deqp, &output, stop) {
+        Err(_) if stop.load(Ordering::Relaxed) => return Ok(Outcome::Stopped),
+        plan => plan?,
+    };
     let mut journal = journal(&output, plan, args.fresh)?;
     let jobs = args.jobs.unwrap_or_else(workers).max(1);
     let deqp = journal.plan.deqp.clone();

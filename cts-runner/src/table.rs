@@ -20,6 +20,9 @@ pub const COLUMNS: [Column; 7] = [
     ("missing", |counts| counts.missing),
 ];
 
+/// What the last column is.
+pub const RATIO: &str = "the ratio is that of the time of cases with the same result";
+
 /// The most differences that are listed behind the table.
 const LISTED: usize = 50;
 
@@ -40,13 +43,9 @@ pub fn cells(group: &Group, columns: &[Column]) -> Vec<String> {
         cells.push(if same { counts[0].clone() } else { counts.join(" / ") });
     }
     cells.push(group.seconds.iter().map(|seconds| format!("{seconds:.1}")).collect::<Vec<_>>().join(" / "));
-    let ratios = group.seconds.iter().skip(1).map(|seconds| ratio(*seconds, group.seconds[0]));
-    cells.push(ratios.collect::<Vec<_>>().join(" / "));
+    let ratio = |side| group.ratio(side).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+    cells.push((1..group.seconds.len()).map(ratio).collect::<Vec<_>>().join(" / "));
     cells
-}
-
-fn ratio(seconds: f64, native: f64) -> String {
-    if native > 0.0 { format!("{:.2}", seconds / native) } else { "-".to_owned() }
 }
 
 /// Returns the table as text, in Markdown that is aligned.
@@ -57,7 +56,7 @@ pub fn text(verdict: &Verdict) -> String {
     rows.push(cells(&verdict.total, &columns));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
-    let mut text = format!("{}, in this order where they differ\n\n", verdict.sides.join(" / "));
+    let mut text = format!("{}, in this order where they differ; {RATIO}\n\n", verdict.sides.join(" / "));
     for (at, row) in rows.iter().enumerate() {
         line(&mut text, row, &widths);
         if at == 0 {
@@ -106,7 +105,8 @@ pub fn differences(verdict: &Verdict) -> String {
 fn one(verdict: &Verdict, difference: &Difference) -> String {
     let side = &verdict.sides[difference.side];
     let (native, ours) = (word(difference.native.status), word(difference.ours.status));
-    let mut text = format!("{}: {}: native {native}, {side} {ours}", difference.kind.word(), difference.case);
+    let kind = difference.kind.word();
+    let mut text = format!("{kind}: {}: {} {native}, {side} {ours}", difference.case, verdict.sides[0]);
     for more in [difference.ours.message.lines().next().unwrap_or_default(), &difference.alone()] {
         if !more.is_empty() {
             text.push_str("; ");

@@ -71,6 +71,8 @@ pub struct Group {
     pub counts: Vec<ResultCounts>,
     /// Wall time of its processes, by side.
     pub seconds: Vec<f64>,
+    /// Time of the cases whose result is the native one, natively and here, by side.
+    pub alike: Vec<(f64, f64)>,
     /// Cases that differ.
     pub differences: usize,
 }
@@ -78,7 +80,19 @@ pub struct Group {
 impl Group {
     fn new(name: &str, sides: usize) -> Self {
         let counts = vec![ResultCounts::new(); sides];
-        Self { name: name.to_owned(), counts, seconds: vec![0.0; sides], differences: 0 }
+        Self {
+            name: name.to_owned(),
+            counts,
+            seconds: vec![0.0; sides],
+            alike: vec![(0.0, 0.0); sides],
+            differences: 0,
+        }
+    }
+
+    /// Returns how many times longer a side takes for the same work. What only one of the two supports is not the same.
+    pub fn ratio(&self, side: usize) -> Option<f64> {
+        let (native, ours) = self.alike[side];
+        (native > 0.0).then(|| ours / native)
     }
 }
 
@@ -106,7 +120,7 @@ impl Verdict {
             }
             results.cases.iter().for_each(|case| groups.add(*side, case));
         }
-        groups.judge(sides, differences(journal))
+        groups.judge(sides, &observed(journal))
     }
 
     /// Compares results without more ado; the first are those that others are compared with.
@@ -120,7 +134,7 @@ impl Verdict {
                 found.add(side, case);
             }
         }
-        groups.judge(names, found.differences())
+        groups.judge(names, &found)
     }
 
     /// Takes back what is held against Lockstep of cases that are known to flake natively.
@@ -168,7 +182,17 @@ impl Groups {
         }
     }
 
-    fn judge(mut self, sides: Vec<String>, differences: Vec<Difference>) -> Verdict {
+    fn judge(mut self, sides: Vec<String>, observed: &Observed<'_>) -> Verdict {
+        for ((side, case), ours) in &observed.others {
+            let Some(native) = observed.native.get(case).filter(|native| native.status == ours.status) else {
+                continue;
+            };
+            for group in self.both(group_of(case)) {
+                group.alike[*side].0 += f64::from(native.seconds);
+                group.alike[*side].1 += f64::from(ours.seconds);
+            }
+        }
+        let differences = observed.differences();
         for difference in differences.iter().filter(|difference| difference.kind != Kind::Better) {
             for group in self.both(group_of(&difference.case)) {
                 group.differences += 1;
@@ -224,6 +248,10 @@ impl<'a> Observed<'a> {
 
 /// Returns the cases that differ from native, the worst first.
 pub fn differences(journal: &Journal) -> Vec<Difference> {
+    observed(journal).differences()
+}
+
+fn observed(journal: &Journal) -> Observed<'_> {
     let mut observed = Observed::default();
     for ((_, side), results) in &journal.pieces {
         results.cases.iter().for_each(|case| observed.add(*side, case));
@@ -231,7 +259,7 @@ pub fn differences(journal: &Journal) -> Vec<Difference> {
     for rerun in journal.reruns.iter().filter(|rerun| !rerun.traced) {
         observed.alone.entry((rerun.side, &rerun.result.name)).or_default().push(rerun.result.status);
     }
-    observed.differences()
+    observed
 }
 
 fn sort(differences: &mut [Difference]) {

@@ -33,6 +33,7 @@ struct Page {
     rows: Vec<Row>,
     total: Vec<String>,
     sides: Vec<String>,
+    ratio: &'static str,
     sections: Vec<Section>,
     chart: Chart,
 }
@@ -88,6 +89,7 @@ pub(super) fn render(finished: &Finished<'_>, output: &Output) -> Result<String>
         rows,
         total: table::cells(&verdict.total, &columns),
         sides: verdict.sides.clone(),
+        ratio: table::RATIO,
         sections: sections(finished, &mut Logs { output, left: LOGS }),
         chart: Chart::new(verdict),
     };

@@ -16,7 +16,7 @@ fn compare_tells_what_became_worse() {
     let better = tool(&bench, &["compare", "b.csv", "a.csv"]);
 
     assert_eq!((worse.status, better.status), (1, 0));
-    assert!(worse.stdout.starts_with("worse: dEQP-VK.a.b.c: native Pass"), "{}", worse.stdout);
+    assert!(worse.stdout.starts_with("worse: dEQP-VK.a.b.c: a.csv Pass, b.csv Crash"), "{}", worse.stdout);
 }
 
 #[test]
