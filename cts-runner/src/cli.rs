@@ -105,7 +105,7 @@ pub struct RunArgs {
     #[arg(long, short)]
     pub jobs: Option<usize>,
     /// Seconds that a case may take
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 180.0)]
     pub timeout: f64,
     /// Cases a process
     #[arg(long, default_value_t = 250)]

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
+use signal_hook::low_level::signal_name;
 
 use crate::parse;
 
@@ -62,8 +63,8 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exited with status {code}"),
-            Self::Killed(signal) => match Signal::from_named_raw(*signal) {
-                Some(named) => write!(f, "killed by signal {signal} ({named:?})"),
+            Self::Killed(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "killed by signal {signal} ({name})"),
                 None => write!(f, "killed by signal {signal}"),
             },
             Self::TimedOut => f.write_str("no progress within the time limit"),
@@ -74,10 +75,11 @@ impl fmt::Display for End {
 }
 
 /// Returns a command that runs `program` so that it dies with this process: this executable's [`exec`].
-pub fn tied(program: &OsStr) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+pub fn tied(program: &OsStr) -> Command {
+    // Not by its name, which may belong to another build by now.
+    let mut command = Command::new("/proc/self/exe");
     command.arg(EXEC_SUBCOMMAND).arg(std::process::id().to_string()).arg(program);
-    Ok(command)
+    command
 }
 
 /// Becomes `program`, to be killed when the process `parent` dies. Returns only if that fails.
@@ -375,6 +377,20 @@ mod tests {
         lines.push(b"a\xff\n");
 
         assert_eq!(text(&mut lines), "a\u{fffd}\n");
+    }
+
+    #[test]
+    fn only_marks_of_cases_are_progress() {
+        let mut lines = Lines::default();
+
+        assert!(!lines.push(b"still at it\nTest case 'dEQP-VK.a.b'"));
+        assert!(lines.push(b"..\n"));
+        assert!(lines.push(b"  Pass (fine)\n"));
+    }
+
+    #[test]
+    fn a_signal_is_told_by_its_name() {
+        assert_eq!(End::Killed(11).to_string(), "killed by signal 11 (SIGSEGV)");
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Setup<'_> {
     fn process(&self, side: &Side, cases: &[String], place: &Path, log: &Path, keep: &Keep) -> Result<Ran> {
         let list = place.join("cases.txt");
         fs::write(&list, cases.join("\n") + "\n").with_context(|| format!("writing {}", list.display()))?;
-        let mut command = self.deqp.command(side, place, log)?;
+        let mut command = self.deqp.command(side, place, log);
         command.arg(option("--deqp-caselist-file", &list));
         command.args(["--deqp-log-images=disable", "--deqp-log-shader-sources=disable"]);
         // Processes at the same time must not share a cache, and those after another should.

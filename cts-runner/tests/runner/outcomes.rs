@@ -65,7 +65,7 @@ fn a_crash_is_blamed_on_its_case_alone() {
         "mapping.pass_2: Pass",
     ];
     assert_eq!(bench.results("lockstep"), expected);
-    assert!(run.stdout.contains("killed by signal 9"), "{}", run.stdout);
+    assert!(run.stdout.contains("killed by signal 9 (SIGKILL)"), "{}", run.stdout);
 }
 
 #[test]
