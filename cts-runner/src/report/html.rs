@@ -47,6 +47,8 @@ struct Section {
     title: &'static str,
     what: &'static str,
     count: usize,
+    /// Nobody looks here first.
+    folded: bool,
     cases: Vec<Case>,
 }
 
@@ -117,12 +119,12 @@ fn sections(finished: &Finished<'_>, logs: &mut Logs<'_>) -> Vec<Section> {
         let found: Vec<_> = finished.verdict.of_kind(kind).collect();
         let cases =
             found.iter().take(LISTED).map(|difference| of_difference(finished, difference, logs)).collect();
-        sections.push(Section { title, what, count: found.len(), cases });
+        sections.push(Section { title, what, count: found.len(), folded: false, cases });
     }
     let regressed = finished.regressions.iter().take(LISTED);
     let cases = regressed.map(|(side, case)| plain(finished, *side, case, logs)).collect();
     let count = finished.regressions.len();
-    sections.insert(1, Section { title: "Worse than the baseline", what: "", count, cases });
+    sections.insert(1, Section { title: "Worse than the baseline", what: "", count, folded: false, cases });
     let differing = |case: &CaseResult| finished.verdict.differences.iter().any(|d| d.case == case.name);
     let alike: Vec<_> =
         finished.journal.results(0).filter(|case| !is_good(case.status) && !differing(case)).collect();
@@ -130,13 +132,15 @@ fn sections(finished: &Finished<'_>, logs: &mut Logs<'_>) -> Vec<Section> {
     sections.push(Section {
         title: "Failing alike",
         what: "The same on all sides.",
+        folded: true,
         count: alike.len(),
         cases,
     });
     let better: Vec<_> = finished.verdict.of_kind(Kind::Better).collect();
     let cases =
         better.iter().take(LISTED).map(|difference| of_difference(finished, difference, logs)).collect();
-    sections.push(Section { title: "Better than native", what: "", count: better.len(), cases });
+    let (title, what) = ("Better than native", "Not supported natively, or only with a warning.");
+    sections.push(Section { title, what, count: better.len(), folded: true, cases });
     sections.retain(|section| section.count > 0);
     sections
 }
