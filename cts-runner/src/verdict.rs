@@ -8,6 +8,9 @@ use crate::caselist::group_of;
 use crate::journal::Journal;
 use crate::run::{CaseResult, is_good};
 
+/// Seconds of native work below which a ratio is noise.
+const MEASURABLE: f64 = 0.1;
+
 /// How Lockstep's result stands to the native one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -89,10 +92,11 @@ impl Group {
         }
     }
 
-    /// Returns how many times longer a side takes for the same work. What only one of the two supports is not the same.
+    /// Returns how many times longer a side takes for the same work, if that is long enough to tell. What only one of
+    /// the two supports is not the same.
     pub fn ratio(&self, side: usize) -> Option<f64> {
         let (native, ours) = self.alike[side];
-        (native > 0.0).then(|| ours / native)
+        (native > MEASURABLE).then(|| ours / native)
     }
 }
 
