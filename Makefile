@@ -4,6 +4,7 @@
 #   make tsan       the tests again, under ThreadSanitizer
 #   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
 #   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
+#   make cts DEQP=path/to/deqp-vk   the CTS's memory groups natively and on Lockstep; ARGS= for more
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
 
@@ -15,7 +16,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test tsan models bench-instructions lint deps install uninstall clean
+.PHONY: run build test tsan models bench-instructions cts lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -37,6 +38,11 @@ models: deps
 bench-instructions:
 	scripts/bench-instructions
 	$(CARGO) bench --locked -p kmd-sim --bench scan
+
+PRESET ?= memory
+
+cts: deps
+	$(CARGO) run --quiet --locked -p cts-runner -- $(PRESET) $(if $(DEQP),--deqp $(DEQP)) $(ARGS)
 
 lint: deps
 	$(CARGO) fmt --all --check
