@@ -59,11 +59,6 @@ impl Side {
         side
     }
 
-    /// Returns whether this is the host's own driver.
-    pub fn is_native(&self) -> bool {
-        self.name == NATIVE
-    }
-
     /// Returns the name as part of a file's.
     pub fn file_name(&self) -> String {
         self.name.replace(['=', ','], "-")

@@ -12,10 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use kmd_sim::lockdep::Task;
 use kmd_sim::mm::fault::Thread;
-use kmd_sim::mm::machine::Machine;
 use kmd_sim::mm::mm_struct::{Mm, MmapRead};
 use kmd_sim::mm::vma::{Fault, Mkwrite, VmFault, VmFlags, VmOps};
-use kmd_sim::ttm::resv::{Engine, Timeline};
+use kmd_sim::soft_system::SoftSystem;
 use kmd_sim::upstream::Upstream;
 use kmd_sim::vmwgfx::bo::Bo;
 use kmd_sim::vmwgfx::drv::VmwPrivate;
@@ -23,15 +22,6 @@ use kmd_sim::vmwgfx::page_dirty::Method;
 use kmd_sim::vmwgfx::vm_ops::mapped;
 
 const ADDRESS: u64 = 0x10_0000_0000;
-
-#[derive(Debug)]
-struct NoEngine;
-
-impl Engine for NoEngine {
-    fn step(&self, _: &Timeline) -> bool {
-        false
-    }
-}
 
 /// The driver's callbacks, with a submission that comes as soon as mkwrite has given the object back.
 #[derive(Debug)]
@@ -75,8 +65,7 @@ impl VmOps for SubmittedBehindMkwrite {
 
 /// Stores to a page that is mapped read-only; a batch comes in between. Returns what later batches upload.
 fn uploaded_after_the_store(upstream: Upstream) -> Vec<u64> {
-    let machine = Machine::new(upstream);
-    let dev = Arc::new(VmwPrivate::new(&machine, Arc::default(), Arc::new(NoEngine)));
+    let SoftSystem { machine, dev, .. } = SoftSystem::new(upstream);
     let bo = dev.bo_create(512 * 4096);
     let task = Task::new();
     dev.bo_dirty_add(&task, &bo, &mut bo.reserve(&task)).unwrap();

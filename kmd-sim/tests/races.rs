@@ -10,7 +10,6 @@ use kmd_sim::addr::Pgoff;
 use kmd_sim::bitmap::Bitmap;
 use kmd_sim::lockdep::Task;
 use kmd_sim::mm::fault::Thread;
-use kmd_sim::mm::machine::Machine;
 use kmd_sim::mm::mapping_dirty_helpers::wp_shared_mapping_range;
 use kmd_sim::mm::mm_struct::Mm;
 use kmd_sim::mm::pagewalk::{MmWalk, MmWalkOps, walk_page_mapping};
@@ -22,7 +21,6 @@ use kmd_sim::svga::format::SurfaceFormat;
 use kmd_sim::svga::surface_layout::SurfaceMetadata;
 use kmd_sim::svga::types::{ImageId, Size3d, ViewId};
 use kmd_sim::sync::{Arc, Mutex, PoisonError};
-use kmd_sim::ttm::resv::{Engine, Timeline};
 use kmd_sim::upstream::{Profile, Upstream};
 use kmd_sim::vmwgfx::bo::{Bo, DevMapping};
 use kmd_sim::vmwgfx::drv::VmwPrivate;
@@ -43,15 +41,6 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     shuttle::check_pct(scenario, ITERATIONS, 3);
 }
 
-#[derive(Debug)]
-struct NoEngine;
-
-impl Engine for NoEngine {
-    fn step(&self, _: &Timeline) -> bool {
-        false
-    }
-}
-
 /// A tracked object that a process maps, and what was uploaded of one of its pages.
 struct World {
     dev: Arc<VmwPrivate>,
@@ -62,8 +51,7 @@ struct World {
 
 impl World {
     fn new(upstream: Upstream, pages: u64) -> Arc<Self> {
-        let machine = Machine::new(upstream);
-        let dev = Arc::new(VmwPrivate::new(&machine, Arc::default(), Arc::new(NoEngine)));
+        let SoftSystem { machine, dev, .. } = SoftSystem::new(upstream);
         let bo = dev.bo_create(pages * PAGE);
         let mm = Mm::new(&machine);
         let task = Task::new();
@@ -140,11 +128,22 @@ fn mkwrite(upstream: Upstream) -> Arc<World> {
     world
 }
 
-/// Write-protects with a load and a store of the entry, as if the hardware did not write it, too.
-struct NotAtomic<'a> {
+/// What a scan leaves out.
+#[derive(Clone, Copy, PartialEq)]
+enum Careless {
+    /// Write-protects with a load and a store of the entry, as if the hardware did not write it, too.
+    NotAtomic,
+    /// Collects once, and not again after the protection.
+    NoSecondClean,
+}
+
+/// The device's mapping, in careless hands.
+struct CarelessMapping<'a> {
     tables: DevMapping<'a>,
     world: &'a World,
     task: &'a Task,
+    careless: Careless,
+    cleaned: bool,
 }
 
 fn careless_wp_pte(entry: &AtomicPte, _: Range<u64>, _: &mut MmWalk<'_>, total: &mut u64) -> i32 {
@@ -156,12 +155,15 @@ fn careless_wp_pte(entry: &AtomicPte, _: Range<u64>, _: &mut MmWalk<'_>, total: 
     0
 }
 
-impl Mapping for NotAtomic<'_> {
+impl Mapping for CarelessMapping<'_> {
     fn has_mkwrite(&self) -> bool {
         true
     }
 
     fn wp_shared_mapping_range(&mut self, pages: &Range<Pgoff>) -> u64 {
+        if self.careless == Careless::NoSecondClean {
+            return self.tables.wp_shared_mapping_range(pages);
+        }
         let mapping = &self.world.dev.mapping;
         let i_mmap = mapping.i_mmap_lock_read(self.task);
         let mut total = 0;
@@ -182,6 +184,10 @@ impl Mapping for NotAtomic<'_> {
         bitmap: &mut Bitmap,
         bounds: &mut Range<u64>,
     ) -> u64 {
+        let cleaned = std::mem::replace(&mut self.cleaned, true);
+        if cleaned && self.careless == Careless::NoSecondClean {
+            return 0;
+        }
         self.tables.clean_record_shared_mapping_range(pages, bitmap_pgoff, bitmap, bounds)
     }
 
@@ -190,37 +196,16 @@ impl Mapping for NotAtomic<'_> {
     }
 }
 
-/// Collects once, and not again after the protection.
-struct NoSecondClean<'a> {
-    tables: DevMapping<'a>,
-    cleaned: bool,
-}
-
-impl Mapping for NoSecondClean<'_> {
-    fn has_mkwrite(&self) -> bool {
-        true
-    }
-
-    fn wp_shared_mapping_range(&mut self, pages: &Range<Pgoff>) -> u64 {
-        self.tables.wp_shared_mapping_range(pages)
-    }
-
-    fn clean_record_shared_mapping_range(
-        &mut self,
-        pages: &Range<Pgoff>,
-        bitmap_pgoff: Pgoff,
-        bitmap: &mut Bitmap,
-        bounds: &mut Range<u64>,
-    ) -> u64 {
-        match std::mem::replace(&mut self.cleaned, true) {
-            true => 0,
-            false => self.tables.clean_record_shared_mapping_range(pages, bitmap_pgoff, bitmap, bounds),
-        }
-    }
-
-    fn unmap_mapping_range(&mut self, pages: &Range<Pgoff>) {
-        self.tables.unmap_mapping_range(pages);
-    }
+fn careless_switch(careless: Careless) {
+    store_against_submit(&about_to_switch(), move |world, task| {
+        world.submit_through(task, |tables| CarelessMapping {
+            tables,
+            world,
+            task,
+            careless,
+            cleaned: false,
+        });
+    });
 }
 
 #[test]
@@ -232,19 +217,13 @@ fn a_scan_that_changes_the_method_loses_no_store() {
 #[test]
 #[should_panic(expected = "a store was never uploaded")]
 fn an_entry_that_is_not_taken_out_loses_the_hardwares_dirty_bit() {
-    let careless = |world: &World, task: &Task| {
-        world.submit_through(task, |tables| NotAtomic { tables, world, task });
-    };
-    explore(move || store_against_submit(&about_to_switch(), careless));
+    explore(|| careless_switch(Careless::NotAtomic));
 }
 
 #[test]
 #[should_panic(expected = "a store was never uploaded")]
 fn without_a_second_clean_a_store_before_the_protection_is_lost() {
-    let careless = |world: &World, task: &Task| {
-        world.submit_through(task, |tables| NoSecondClean { tables, cleaned: false });
-    };
-    explore(move || store_against_submit(&about_to_switch(), careless));
+    explore(|| careless_switch(Careless::NoSecondClean));
 }
 
 #[test]

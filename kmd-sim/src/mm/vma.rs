@@ -182,11 +182,6 @@ impl Vma {
         self.flags.contains(VmFlags::MAYWRITE) && !self.flags.contains(VmFlags::SHARED)
     }
 
-    /// Whether new entries are writable unless the driver says otherwise (`vm_page_prot`).
-    pub fn page_prot_write(&self) -> bool {
-        self.flags.contains(VmFlags::WRITE.or(VmFlags::SHARED)) && !self.ops.has_mkwrite()
-    }
-
     /// The same area at other addresses.
     pub(super) fn resized(&self, addresses: Range<u64>, pgoff: Pgoff) -> Self {
         self.copied(Arc::clone(&self.mm), addresses, pgoff, self.flags)

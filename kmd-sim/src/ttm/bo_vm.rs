@@ -12,7 +12,7 @@ use crate::addr::PAGE_SIZE;
 use crate::lockdep::Task;
 use crate::mm::memory::{Prot, vmf_insert_pfn_prot};
 use crate::mm::mm_struct::MmapRead;
-use crate::mm::vma::{Fault, VmFault};
+use crate::mm::vma::{Fault, VmFault, VmFlags};
 use crate::upstream::Profile;
 
 /// Pages a fault maps at most (`TTM_BO_VM_NUM_PREFAULT`).
@@ -150,8 +150,7 @@ pub fn ttm_bo_vm_fault_reserved<'a, 'b, D>(
             let outcome = if ahead == 0 { Outcome::Oom } else { Outcome::NoPage };
             return Faulted::Done(outcome, reserved, mmap);
         };
-        let faulting =
-            ahead == 0 && vmf.flags.write && vmf.vma.flags.contains(crate::mm::vma::VmFlags::SHARED);
+        let faulting = ahead == 0 && vmf.flags.write && vmf.vma.flags.contains(VmFlags::SHARED);
         let prot = match faulting && profile.maps_writable_on_write_fault() {
             true => Prot::WritableDirty,
             false => prot,

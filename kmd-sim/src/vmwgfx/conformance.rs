@@ -10,7 +10,6 @@ use crate::addr::{PAGE_BYTES, PAGE_SIZE, Pgoff};
 use crate::error::Result;
 use crate::lockdep::Task;
 use crate::mm::fault::Thread;
-use crate::mm::machine::Machine;
 use crate::mm::memory::unmap_mapping_range;
 use crate::mm::mm_struct::Mm;
 use crate::mm::vma::VmFlags;
@@ -18,20 +17,11 @@ use crate::mmu::conformance::{Cpu, Fixture, PAGES, conformance_tests};
 use crate::mmu::soft::cpu::Cpu as SoftCpu;
 use crate::mmu::soft::phys::Page;
 use crate::mmu::{Caps, Mmu};
+use crate::soft_system::SoftSystem;
 use crate::sync::Arc;
-use crate::ttm::resv::{Engine, Timeline};
 use crate::upstream::Upstream;
 
 const ADDRESS: u64 = 0x10_0000_0000;
-
-#[derive(Debug)]
-struct NoEngine;
-
-impl Engine for NoEngine {
-    fn step(&self, _: &Timeline) -> bool {
-        false
-    }
-}
 
 /// A process that maps a tracked object.
 struct Process {
@@ -103,8 +93,7 @@ impl Fixture for Soft {
     type Mmu = Tracked;
 
     fn new() -> Self {
-        let machine = Machine::new(Upstream::default());
-        let dev = Arc::new(VmwPrivate::new(&machine, Arc::default(), Arc::new(NoEngine)));
+        let SoftSystem { machine, dev, .. } = SoftSystem::new(Upstream::default());
         let bo = dev.bo_create(PAGES * PAGE_SIZE);
         let task = Task::new();
         dev.bo_dirty_add(&task, &bo, &mut bo.reserve(&task)).unwrap();

@@ -241,12 +241,6 @@ impl DrmFile {
         self.objects().contexts.get(&handle).cloned().ok_or(Error::Invalid)
     }
 
-    /// Destroys a context (`vmw_context_destroy_ioctl`).
-    pub fn context_destroy(&self, task: &Task, handle: ContextId) -> Result<()> {
-        let context = self.objects().contexts.remove(&handle).ok_or(Error::Invalid)?;
-        resource::release(&self.dev, task, &context.res)
-    }
-
     /// Says that the CPU is about to use an object (`vmw_user_bo_synccpu_grab`): waits for the device, and keeps
     /// batches from using it. Says nothing about what is dirty.
     pub fn synccpu_grab(&self, task: &Task, handle: MobId, flags: SyncCpu) -> Result<()> {

@@ -13,16 +13,14 @@ use crate::mm::huge_memory::vmf_insert_pfn_pmd;
 use crate::mm::memory::{Prot, finish_mkwrite};
 use crate::mm::mm_struct::{Mapped, MmapRead};
 use crate::mm::vma::{Fault, Mkwrite, VmFault, VmFlags, VmOps, Vma};
+use crate::mmu::soft::page_table::{PMD_SIZE, PTRS_PER_TABLE};
 use crate::sync::Arc;
 use crate::ttm::bo_vm::{
     Faulted, NUM_PREFAULT, Outcome, ttm_bo_vm_fault_idle, ttm_bo_vm_fault_reserved, ttm_bo_vm_reserve,
 };
-use crate::upstream::Profile;
 
 /// Pages ahead of a fault that upstream reads back (quirk Q-07).
 const WINDOW_OF_Q07: u64 = PAGE_SIZE;
-/// Pages a huge pmd maps.
-const PMD_PAGES: u64 = 512;
 
 /// What the driver does about areas that map one buffer object (`vmw_vm_ops`).
 #[derive(Debug)]
@@ -35,6 +33,11 @@ pub struct VmwVmOps {
 pub fn mapped(dev: &Arc<VmwPrivate>, bo: &Arc<Bo>, address: u64, flags: VmFlags) -> Mapped {
     let ops = VmwVmOps { dev: Arc::clone(dev), bo: Arc::clone(bo) };
     Mapped { address, pages: bo.node.clone(), flags, ops: Arc::new(ops) }
+}
+
+/// Whether stores go to the object's own pages: in a private area they never do.
+fn may_write_through(vma: &Vma) -> bool {
+    vma.flags.contains(VmFlags::WRITE.or(VmFlags::SHARED))
 }
 
 impl VmwVmOps {
@@ -74,14 +77,8 @@ impl VmOps for VmwVmOps {
                 None => return Fault::Sigbus(mmap),
             }
         }
-        let method = reserved.driver.dirty.as_ref().map(super::page_dirty::BoDirty::method);
-        // A private area never maps the object's own pages writable.
-        let writable = vmf.vma.flags.contains(VmFlags::WRITE.or(VmFlags::SHARED));
-        let prot = match method {
-            Some(Method::Mkwrite) => Prot::ReadOnly,
-            Some(Method::Pagetable) | None if writable => Prot::Writable,
-            Some(Method::Pagetable) | None => Prot::ReadOnly,
-        };
+        let announced = reserved.driver.dirty.as_ref().is_some_and(|dirty| dirty.method() == Method::Mkwrite);
+        let prot = if announced || !may_write_through(&vmf.vma) { Prot::ReadOnly } else { Prot::Writable };
         let faulted = ttm_bo_vm_fault_reserved(&self.bo, vmf, prot, num_prefault, reserved, mmap);
         let (outcome, mut reserved, mmap) = match faulted {
             Faulted::Retry => return Fault::Retry(None),
@@ -89,7 +86,7 @@ impl VmOps for VmwVmOps {
         };
         let recorded = outcome == Outcome::NoPage
             && vmf.flags.write
-            && self.dev.machine.upstream.profile >= Profile::Latest;
+            && self.dev.machine.upstream.profile.maps_writable_on_write_fault();
         if let (true, Some(dirty)) = (recorded, &mut reserved.driver.dirty) {
             // The entry is writable already: no mkwrite will announce the store.
             dirty.mkwrite(page);
@@ -109,12 +106,12 @@ impl VmOps for VmwVmOps {
             Err(fault) => return fault,
         };
         let tracked = reserved.driver.dirty.is_some();
-        let page = self.page(vmf) / PMD_PAGES * PMD_PAGES;
-        let pages = page..page + PMD_PAGES;
-        let start = vmf.address / (PMD_PAGES * PAGE_SIZE) * (PMD_PAGES * PAGE_SIZE);
+        let page = self.page(vmf) / PTRS_PER_TABLE * PTRS_PER_TABLE;
+        let pages = page..page + PTRS_PER_TABLE;
+        let start = vmf.address / PMD_SIZE * PMD_SIZE;
         let unfit = pages.end > self.bo.num_pages()
             || vmf.vma.addresses.start > start
-            || vmf.vma.addresses.end < start + PMD_PAGES * PAGE_SIZE;
+            || vmf.vma.addresses.end < start + PMD_SIZE;
         if unfit || tracked && vmf.flags.write {
             return Fault::Fallback(mmap);
         }
@@ -134,7 +131,7 @@ impl VmOps for VmwVmOps {
         let frames: Option<Vec<_>> = pages.map(|page| reserved.tt.page(page)).collect();
         let Some(frames) = frames else { return Fault::Fallback(mmap) };
         let contiguous = frames.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        let writable = !tracked && vmf.vma.flags.contains(VmFlags::WRITE.or(VmFlags::SHARED));
+        let writable = !tracked && may_write_through(&vmf.vma);
         if contiguous && vmf_insert_pfn_pmd(task, &vmf.vma.mm, start, frames[0], writable) {
             return Fault::NoPage(mmap);
         }

@@ -173,16 +173,7 @@ impl Process {
 
     /// Sets the entry for a page of the object.
     pub(crate) fn set(&self, page: u64, entry: &str) {
-        let mut pte = Pte::new(self.first + page).mkspecial();
-        for letter in entry.chars() {
-            pte = match letter {
-                'W' => pte.mkwrite(),
-                'D' => pte.mkdirty(),
-                'Y' => pte.mkyoung(),
-                '-' => Pte::NONE,
-                _ => pte,
-            };
-        }
+        let pte = with_letters(Pte::new(self.first + page).mkspecial(), entry);
         self.mm.mm.tables.pte_alloc(address(page)).unwrap().entry(address(page)).set(pte);
     }
 
@@ -221,6 +212,17 @@ impl Process {
     pub(crate) fn thread(&self) -> Thread<'_> {
         Thread::new(&self.mm)
     }
+}
+
+/// An entry with the bits that the notation of the vectors names.
+pub(crate) fn with_letters(pte: Pte, entry: &str) -> Pte {
+    entry.chars().fold(pte, |pte, letter| match letter {
+        'W' => pte.mkwrite(),
+        'D' => pte.mkdirty(),
+        'Y' => pte.mkyoung(),
+        '-' => Pte::NONE,
+        _ => pte,
+    })
 }
 
 /// An entry in the notation of the vectors.

@@ -24,6 +24,8 @@ use kmd_sim::vmwgfx::resource::{self, ResDirty, ResFunc, ResState, ResType, Reso
 use kmd_sim::vmwgfx::resource_validate;
 use kmd_sim::vmwgfx::vm_ops::mapped;
 
+use crate::common::with_letters;
+
 /// Where the process maps the object.
 pub(crate) const BASE: u64 = 0x10_0000_0000;
 
@@ -173,15 +175,9 @@ impl Rig {
         let address = BASE + page * PAGE_SIZE;
         self.reserved(|state| assert!(state.tt.populate(&self.machine)));
         let pfn = self.reserved(|state| state.tt.page(page)).unwrap_or(0);
-        let mut pte = Pte::new(pfn).mkyoung().mkspecial();
-        if bits.contains('W') {
-            pte = pte.mkwrite();
-        }
-        if bits.contains('D') {
-            pte = pte.mkdirty();
-        }
+        let pte = with_letters(Pte::new(pfn).mkyoung().mkspecial(), bits);
         let table = self.mm.mm.tables.pte_alloc(address).unwrap();
-        table.entry(address).set(if bits == "-" { Pte::NONE } else { pte });
+        table.entry(address).set(pte);
         self.mm.mm.flush_tlb_range(&(address..address + PAGE_SIZE));
     }
 

@@ -115,9 +115,7 @@ impl Watched {
         let asked = to_usize(pages.start / CHUNK_PAGES)..to_usize(pages.end.div_ceil(CHUNK_PAGES));
         (asked.start..whole.start).filter(|chunk| dirty(*chunk)).for_each(|chunk| report(chunk..chunk + 1));
         self.chunks.close(whole.clone(), &self.pages, &mut report);
-        (whole.end.max(whole.start)..asked.end)
-            .filter(|chunk| dirty(*chunk))
-            .for_each(|chunk| report(chunk..chunk + 1));
+        (whole.end..asked.end).filter(|chunk| dirty(*chunk)).for_each(|chunk| report(chunk..chunk + 1));
     }
 
     /// Counts all memory as written, whatever its protection is.
