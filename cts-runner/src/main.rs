@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use clap::error::ErrorKind;
 use cts_runner::cli::{Cli, Command};
 use cts_runner::progress::tell;
 use cts_runner::session::Outcome;
@@ -13,13 +14,27 @@ use cts_runner::{bisect, caselist, mock, process, session};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let cli = Cli::try_parse().unwrap_or_else(|error| misused(&error));
+    match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
             tell(&format!("cts-runner: {error:#}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// Ends the program after a bad command line, in one line, or with the help that was asked for.
+fn misused(error: &clap::Error) -> ! {
+    let no_command = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !error.use_stderr() || error.kind() == no_command {
+        error.exit();
+    }
+    // The library draws a paragraph, and adds usage and hints in further ones.
+    let text = error.to_string();
+    let first = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+    tell(&format!("cts-runner: {}; see cts-runner help", first.trim_start_matches("error: ")));
+    std::process::exit(2)
 }
 
 fn run(command: Command) -> Result<ExitCode> {

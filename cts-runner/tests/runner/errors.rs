@@ -54,6 +54,20 @@ fn a_filter_that_nothing_matches() {
 }
 
 #[test]
+fn a_filter_that_is_no_expression() {
+    let bench = Bench::new(&["mapping.pass"]);
+
+    bench.run(&["--filter", "("]).assert_refused("invalid value '(' for '--filter <FILTER>'");
+}
+
+#[test]
+fn a_case_that_is_not_named() {
+    let bench = Bench::new(&["mapping.pass"]);
+
+    finish(bench.runner(&["bisect-case"])).assert_refused("<CASE>");
+}
+
+#[test]
 fn a_driver_that_is_not_built() {
     let bench = Bench::new(&["mapping.pass"]);
     bench.write("lockstep.json", r#"{"ICD": {"library_path": "unbuilt.so"}}"#);
