@@ -1,5 +1,7 @@
 //! The byte-exact merge: stores the bytes that changed and touches no other.
 
+use std::ops::Range;
+
 use crate::sys::memory::SharedMem;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -53,6 +55,51 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: N
         }
     }
     changed
+}
+
+/// The bytes of word `index` that lie in `range`, as a mask.
+fn mask(index: usize, range: &Range<usize>) -> u64 {
+    let start = range.start.saturating_sub(index * 8).min(8);
+    let end = range.end.saturating_sub(index * 8).min(8);
+    if start >= end {
+        return 0;
+    }
+    u64::from_le(u64::MAX >> (64 - 8 * (end - start)) << (8 * start))
+}
+
+/// Copies the bytes of `range` from one list of words to another.
+pub fn copy_bytes(from: &[u64], to: &mut [u64], range: &Range<usize>) {
+    for index in range.start / 8..range.end.div_ceil(8) {
+        let mask = mask(index, range);
+        to[index] = to[index] & !mask | from[index] & mask;
+    }
+}
+
+/// Gives the bytes of `new` outside of `range` the values they have in `old`. No whole word lies outside.
+pub fn keep_outside(new: &mut [u64], old: &[u64], range: &Range<usize>) {
+    for index in [0, new.len().saturating_sub(1)] {
+        if let (Some(new), Some(old)) = (new.get_mut(index), old.get(index)) {
+            let mask = mask(index, range);
+            *new = *new & mask | old & !mask;
+        }
+    }
+}
+
+/// Stores into `target` what differs in `range`, where nobody else writes. Outside of it, where somebody may,
+/// `new` equals `old`. Returns how many bytes there were.
+pub fn store_owned(new: &[u64], old: &[u64], range: &Range<usize>, target: &SharedMem) -> u64 {
+    let whole = range.start.div_ceil(8)..range.end / 8;
+    if whole.is_empty() {
+        return store_changed(new, old, target, Neighbours::Busy);
+    }
+    let part = |words: Range<usize>, neighbours| {
+        let end = (words.end * 8).min(target.len());
+        let target = target.slice(words.start * 8, end - words.start * 8);
+        store_changed(&new[words.clone()], &old[words], &target, neighbours)
+    };
+    part(0..whole.start, Neighbours::Busy)
+        + part(whole.clone(), Neighbours::Quiet)
+        + part(whole.end..new.len(), Neighbours::Busy)
 }
 
 #[cfg(test)]

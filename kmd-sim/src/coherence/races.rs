@@ -10,7 +10,7 @@ use super::bound::{Access, ResourceId};
 use super::device::Device;
 use super::fence::ContextId;
 use super::merge::{Neighbours, store_changed};
-use super::state::Reach;
+use super::write_set::Writes;
 use crate::error::Result;
 use crate::mmu::tracker::{TrackerChoice, TrackerKind};
 use crate::svga::HostDevice;
@@ -22,6 +22,7 @@ use crate::sys::pages::TwiceMapped;
 /// Interleavings tried; a planted defect shows after a few.
 const ITERATIONS: usize = 400;
 const PAGE: usize = 4096;
+const ANYTHING: Writes = Writes { ranges: Vec::new(), by_address: false, anything: true, gated: false };
 
 /// Host memory of one page, and a counter.
 #[derive(Debug)]
@@ -54,12 +55,7 @@ struct World {
 impl World {
     fn new() -> Arc<Self> {
         let host = Host { memory: TwiceMapped::new("host", PAGE as u64).unwrap(), seqno: AtomicU64::new(0) };
-        let device = Device::with_arena(
-            Arc::new(host),
-            64 << 20,
-            Reach::BoundBefore,
-            TrackerChoice::Only(TrackerKind::Uffd),
-        );
+        let device = Device::with_arena(Arc::new(host), 64 << 20, TrackerChoice::Only(TrackerKind::Uffd));
         let bo = device.bo_create(PAGE as u64, Sync::Coherent, ());
         device.resource_attach(bo, ResourceId(0), 0..PAGE as u64, Access::Dirtying);
         let guest = device.bo_map(bo).unwrap();
@@ -81,7 +77,7 @@ impl World {
         };
         for page in pages {
             yield_now();
-            self.device.reserve().with_page(self.bo, page, |page| page.flush(Neighbours::Busy));
+            self.device.reserve().with_page(self.bo, page, |page| page.flush(Neighbours::Busy, &[]));
         }
     }
 
@@ -146,7 +142,7 @@ fn two_submitters(flush: fn(&World)) {
 /// Two threads poll for a batch that has completed: whoever is told of it finds its byte.
 fn pull_against_poll(retire: fn(&World)) {
     let world = World::new();
-    let seqnos: Range<u64> = world.device.execbuf(world.context, 1).unwrap().unwrap();
+    let seqnos: Range<u64> = world.device.execbuf(world.context, &[ANYTHING]).unwrap().unwrap();
     world.host().store_byte(3, 7);
     world.device.host.seqno.store(seqnos.start, Ordering::Release);
     let poller = || {
