@@ -147,6 +147,45 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn of_a_range_its_bytes_travel_and_no_other(
+            len in 1usize..100,
+            ends in (0usize..100, 0usize..100),
+            old in prop::collection::vec(0u8..2, 100),
+            new in prop::collection::vec(0u8..2, 100),
+        ) {
+            let range = ends.0.min(ends.1).min(len)..ends.0.max(ends.1).min(len);
+            let expected: Vec<u8> = (0..len).map(|at| if range.contains(&at) { new[at] } else { old[at] }).collect();
+            let (old, new) = (words(&old[..len]), words(&new[..len]));
+
+            let mut copy = old.clone();
+            copy_bytes(&new, &mut copy, &range);
+            prop_assert_eq!(&copy, &words(&expected));
+
+            // As a page does it: with the words that have a byte of the range.
+            let part = range.start / 8..range.end.div_ceil(8);
+            let inside = range.start - part.start * 8..range.end - part.start * 8;
+            let (mut kept, before) = (new[part.clone()].to_vec(), &old[part.clone()]);
+            keep_outside(&mut kept, before, &inside);
+            prop_assert_eq!(&kept, &words(&expected)[part.clone()]);
+
+            // Outside of the range somebody has written meanwhile.
+            let pages = TwiceMapped::new("test", 4096).unwrap();
+            let target = pages.driver().slice(part.start * 8, (part.end * 8).min(len) - part.start * 8);
+            let at_target = |at: usize| if inside.contains(&at) { old[part.clone()][at / 8].to_ne_bytes()[at % 8] } else { 9 };
+            for at in 0..target.len() { target.store_byte(at, at_target(at)) }
+            store_owned(&kept, before, &inside, &target);
+            let mut page = crate::sys::memory::PageBuf::ZERO;
+            let count = target.snapshot(&mut page);
+            let found: Vec<u8> = page.0[..count].iter().flat_map(|word| word.to_ne_bytes()).collect();
+            for at in 0..target.len() {
+                let wanted = if inside.contains(&at) { expected[part.start * 8 + at] } else { 9 };
+                prop_assert_eq!(found[at], wanted);
+            }
+        }
+    }
+
     #[test]
     fn without_neighbours_the_target_ends_up_new_to_the_last_partial_word() {
         let pages = TwiceMapped::new("test", 4096).unwrap();

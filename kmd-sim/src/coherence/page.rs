@@ -3,15 +3,14 @@
 //! # States
 //! * [`PageState::Fresh`]: nobody but the CPU may write the page, and no flush has found it written. G is zero but
 //!   for what the CPU writes now; H is undefined.
-//! * [`PageState::Private`]: a byte has one possible writer. Bytes that were submitted for writing and not pulled
-//!   are the device's: the CPU may not write them meanwhile, and G holds what both sides last agreed on. Of all
-//!   others the CPU may change G, and H holds what both last agreed on.
+//! * [`PageState::Private`]: a byte has one possible writer. Bytes that were submitted for writing and not pulled,
+//!   called *pending* here, are the device's: the CPU may not write them meanwhile, and G holds what both sides
+//!   last agreed on. The CPU may change any other, and H holds what both last agreed on.
 //! * [`PageState::Shared`]: there are bytes that both may write, or there were. T holds what both sides last agreed
 //!   on: H equals T but for bytes the device changed since the last pull, G equals T but for bytes the CPU
 //!   changed since the last flush. The two sets are disjoint, since a byte has one legal writer at a time.
 //!
-//! A private page becomes shared, for good, when a range is submitted of which the CPU may write a part, or when
-//! the CPU has written it before bytes of the device were pulled: these are called *pending* here.
+//! A private page becomes shared, for good, when a range comes up of which the CPU may write a part meanwhile.
 //!
 //! All methods run under the device's reservation. Compare, copy and update of T use one snapshot.
 
@@ -55,8 +54,8 @@ pub struct Page<'a> {
 
 impl Page<'_> {
     /// Takes the CPU's changes over to H. The page was write-protected before the call, so that a store
-    /// that comes later is reported again. `device`: whether a batch that may write the page has been
-    /// submitted and not pulled; `pending`: the bytes of it that the CPU may not write, if the page is private.
+    /// that comes later is reported again. `device`: whether a batch that may write a shared page has been
+    /// submitted and not pulled; `pending`: the bytes of a private one for which this is so.
     ///
     /// Returns how many bytes the CPU changed: the first time, those that are not zero.
     pub fn flush(&mut self, device: Neighbours, pending: &[Range<usize>]) -> u64 {
@@ -71,24 +70,20 @@ impl Page<'_> {
             }
             return changed;
         }
+        debug_assert!(
+            *self.state == PageState::Private || pending.is_empty(),
+            "submitted, and not made ready"
+        );
         let mut host = PageBuf::ZERO;
         self.host.snapshot(&mut host);
         let old = &mut host.0[..words];
-        if pending.is_empty() {
-            let differing = store_changed(new, old, &self.host, Neighbours::Quiet);
-            // The CPU wrote over zeros the first time; what H held is nobody's.
-            let changed = if *self.state == PageState::Fresh { count_nonzero(new) } else { differing };
-            *self.state = PageState::Private;
-            return changed;
-        }
-        debug_assert_eq!(*self.state, PageState::Private, "submitted for writing, and not made ready");
+        // The device's bytes have not changed on this side; what H holds of them is on its way.
         pending.iter().for_each(|range| copy_bytes(new, old, range));
-        let changed = store_changed(new, old, &self.host, Neighbours::Busy);
-        if changed != 0 {
-            // H is not what both agree on where the device writes: from here on that is kept aside.
-            self.twin[..words].copy_from_slice(new);
-            *self.state = PageState::Shared;
-        }
+        let neighbours = if pending.is_empty() { Neighbours::Quiet } else { Neighbours::Busy };
+        let differing = store_changed(new, old, &self.host, neighbours);
+        // The CPU wrote over zeros the first time; what H held is nobody's.
+        let changed = if *self.state == PageState::Fresh { count_nonzero(new) } else { differing };
+        *self.state = PageState::Private;
         changed
     }
 
@@ -297,6 +292,50 @@ mod tests {
                     prop_assert_eq!(fixture.cpu(at), *value);
                     prop_assert_eq!(fixture.device(at), *value);
                 }
+            }
+        }
+
+        /// Batches write ranges that the CPU leaves alone meanwhile; what else it writes goes on travelling.
+        #[test]
+        fn exact_ranges_need_no_twin(
+            len in 1usize..=40,
+            garbage in any::<u8>(),
+            ops in prop::collection::vec((0u8..6, 0usize..40, 0usize..40, any::<u8>()), 1..80),
+        ) {
+            let mut fixture = Fixture::new(len);
+            for at in 0..len { fixture.host.driver().store_byte(at, garbage) }
+            let mut model = vec![None; len];
+            // What the device was given and the CPU has not got back.
+            let mut pending: Vec<Range<usize>> = Vec::new();
+            for (op, a, b, value) in ops {
+                let range = a.min(b) % len..a.max(b) % len;
+                let at = a % len;
+                let pends = |at: usize| pending.iter().any(|range| range.contains(&at));
+                match op {
+                    0 if !pends(at) => { fixture.guest.application().store_byte(at, value); model[at] = Some(value) }
+                    1 if pends(at) => { fixture.host.driver().store_byte(at, value); model[at] = Some(value) }
+                    2 => { fixture.page().flush(Neighbours::Busy, &pending); }
+                    3 if !range.is_empty() && !range.clone().any(pends) => {
+                        fixture.page().flush(Neighbours::Busy, &pending);
+                        fixture.page().claim(std::slice::from_ref(&range));
+                        pending.push(range);
+                    }
+                    4 if !pending.is_empty() => { let range = pending.remove(a % pending.len()); fixture.page().pull(&range); }
+                    5 if value < 30 => fixture.page().share(&pending),
+                    _ => {}
+                }
+                for (at, value) in model.iter().enumerate() {
+                    let Some(value) = value else { continue };
+                    let pends = pending.iter().any(|range| range.contains(&at));
+                    if !pends { prop_assert_eq!(fixture.cpu(at), *value); } else { prop_assert_eq!(fixture.device(at), *value); }
+                }
+            }
+            fixture.page().flush(Neighbours::Busy, &pending);
+            for range in pending { fixture.page().pull(&range); }
+            for (at, value) in model.iter().enumerate() {
+                let Some(value) = value else { continue };
+                prop_assert_eq!(fixture.cpu(at), *value);
+                prop_assert_eq!(fixture.device(at), *value);
             }
         }
     }

@@ -8,22 +8,23 @@ use kmd_sim::sys::pages::TwiceMapped;
 use kmd_sim::uapi::{HostDevice, Result, SharedMem};
 
 /// Bytes of a block of host memory.
-pub(super) const BLOCK: usize = 3 * 4096;
+pub(crate) const BLOCK: usize = 3 * 4096;
 /// Blocks there are.
-pub(super) const BLOCKS: usize = 6;
+pub(crate) const BLOCKS: usize = 6;
 /// Contexts there are.
-pub(super) const CONTEXTS: usize = 2;
+pub(crate) const CONTEXTS: usize = 2;
 
 /// Host memory in blocks, and a counter a context.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     memory: TwiceMapped,
     seqnos: [AtomicU64; CONTEXTS],
+    asked: AtomicU64,
 }
 
 /// A host the test keeps a hand on.
 #[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Host>);
+pub(crate) struct Shared(Arc<Host>);
 
 impl HostDevice for Shared {
     type Memory = usize;
@@ -34,27 +35,33 @@ impl HostDevice for Shared {
     }
 
     fn seqno(&self, context: usize) -> Result<u64> {
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
         Ok(self.0.seqnos[context].load(Ordering::Acquire))
     }
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let memory = TwiceMapped::new("host", (BLOCKS * BLOCK) as u64).unwrap();
-        Self(Arc::new(Host { memory, seqnos: Default::default() }))
+        Self(Arc::new(Host { memory, seqnos: Default::default(), asked: AtomicU64::new(0) }))
     }
 
-    pub(super) fn block(&self, block: usize) -> SharedMem {
+    pub(crate) fn block(&self, block: usize) -> SharedMem {
         self.0.memory.driver().slice(block * BLOCK, BLOCK)
     }
 
-    pub(super) fn complete(&self, context: usize, seqno: u64) {
+    /// How often it was asked for a number.
+    pub(crate) fn asked(&self) -> u64 {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn complete(&self, context: usize, seqno: u64) {
         self.0.seqnos[context].store(seqno, Ordering::Release);
     }
 }
 
 /// One byte of shared memory.
-pub(super) fn read(memory: &SharedMem, at: usize) -> u8 {
+pub(crate) fn read(memory: &SharedMem, at: usize) -> u8 {
     let word = at / 8 * 8;
     let mut page = PageBuf::ZERO;
     memory.slice(word, 8.min(memory.len() - word)).snapshot(&mut page);

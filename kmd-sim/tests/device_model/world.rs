@@ -106,6 +106,8 @@ pub(super) struct World {
     objects: Vec<Object>,
     batches: Vec<Batch>,
     next_resource: u64,
+    /// Numbers were given out that will never pass.
+    refused: bool,
     /// What was done, when somebody wants to know.
     pub(super) log: Option<Vec<String>>,
 }
@@ -119,7 +121,16 @@ impl World {
         }
         let device = Device::new(host.clone(), 1 << 30, tracker);
         let contexts = (0..CONTEXTS).map(|context| device.context_create(context)).collect();
-        Self { device, host, contexts, objects: Vec::new(), batches: Vec::new(), next_resource: 0, log: None }
+        Self {
+            device,
+            host,
+            contexts,
+            objects: Vec::new(),
+            batches: Vec::new(),
+            next_resource: 0,
+            refused: false,
+            log: None,
+        }
     }
 
     /// Does one thing that is legal now.
@@ -409,6 +420,7 @@ impl World {
         };
         if random.percent(8) {
             self.say(|| "  refused".into());
+            self.refused = true;
             self.device.revoke(self.contexts[context], &seqnos);
             self.batches.truncate(first);
             return;
@@ -420,10 +432,11 @@ impl World {
 
     /// Adds a batch that is not submitted yet.
     fn plan(&mut self, context: usize, random: &mut Random) {
+        let named = random.percent(75);
         let mut writes = Writes {
             ranges: Vec::new(),
-            by_address: random.percent(10),
-            anything: random.percent(10),
+            by_address: random.percent(if named { 10 } else { 50 }),
+            anything: random.percent(if named { 5 } else { 50 }),
             gated: random.percent(12),
         };
         let alive = |batch: &usize| !self.batches[*batch].retired && self.batches[*batch].context != context;
@@ -431,7 +444,7 @@ impl World {
         let this = self.batches.len();
         let mut targets: Vec<(BoId, Range<u64>, usize)> = Vec::new();
         let mut exact = Vec::new();
-        for _ in 0..random.below(4) {
+        for _ in 0..if named { random.below(4) } else { 0 } {
             if self.objects.is_empty() {
                 break;
             }
@@ -535,7 +548,11 @@ impl World {
 
     fn retire(&mut self) {
         self.say(|| "retire".into());
+        let asked = self.host.asked();
         self.device.retire_completed();
+        if self.batches.iter().all(|batch| batch.retired) && !self.refused {
+            assert_eq!(self.host.asked(), asked, "nothing is pending");
+        }
         for (index, batch) in self.batches.iter_mut().enumerate().filter(|(_, batch)| batch.completed) {
             batch.retired = true;
             let cells = self.objects.iter_mut().flat_map(|object| &mut object.cells);
