@@ -187,6 +187,26 @@ fn who_writes_by_address_reaches_what_is_given_one_later() {
 }
 
 #[test]
+fn what_is_mapped_or_unmapped_between_two_batches_of_which_nothing_is_known_loses_nothing() {
+    let fixture = Fixture::new();
+    fixture.device.resource_attach(fixture.bo, ResourceId(0), 0..100, Access::Dirtying);
+    let anything = || fixture.submit(Writes { anything: true, ..Writes::default() });
+    let seqno = anything();
+    fixture.complete(seqno);
+    let guest = fixture.map();
+    let seqno = anything();
+    guest.store_byte(1, 1);
+    fixture.device.flush().unwrap();
+    assert_eq!(read(&fixture.memory(), 1), 1);
+    fixture.complete(seqno);
+    fixture.device.bo_unmap(fixture.bo);
+    let seqno = anything();
+    fixture.memory().store_byte(2, 2);
+    fixture.complete(seqno);
+    assert_eq!([1, 2].map(|at| read(&fixture.map(), at)), [1, 2]);
+}
+
+#[test]
 fn there_is_something_to_signal_when_somebody_will_ask() {
     let fixture = Fixture::new();
     let signals = |writes| fixture.device.execbuf(fixture.context, &[writes]).unwrap().is_some();

@@ -236,7 +236,10 @@ impl<H: HostDevice> State<H> {
         let in_flight = self.fences.iter().any(|fences| !fences.is_empty());
         let busy = in_flight || !bo.stale.is_empty();
         let device = if busy { Neighbours::Busy } else { Neighbours::Quiet };
-        let pending = if busy { self.pending(id) } else { RangeSet::new() };
+        let states = bo.mapping.as_ref().map_or(&[][..], |mapping| &mapping.pages);
+        let is_private = |page: &u64| states[to_usize(*page)] == PageState::Private;
+        let asks = busy && dirty.iter().any(is_private);
+        let pending = if asks { self.pending(id) } else { RangeSet::new() };
         // A page compared at every flush is compared with its twin: reading host memory may be slow.
         let twin = self.tracking.as_ref().is_some_and(|tracking| !tracking.mmu.caps().reports_only_written);
         let mut flushed = 0;

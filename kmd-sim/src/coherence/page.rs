@@ -152,12 +152,20 @@ impl Page<'_> {
         store_owned(new, old, &inside, &guest)
     }
 
-    /// Starts a fresh page from what H holds: the device may have written it before it was ever mapped.
-    /// [`PageState::Shared`]: and may be writing it now, bytes the CPU may write among them.
+    /// Starts a fresh page from what H holds, before the CPU may write it: the device may have written it before it
+    /// was ever mapped. [`PageState::Shared`]: and may be writing it now, bytes the CPU may write among them.
     pub fn adopt(&mut self, state: PageState) -> u64 {
         debug_assert_eq!(*self.state, PageState::Fresh, "the page is in use already");
+        let mut host = PageBuf::ZERO;
+        let words = self.host.snapshot(&mut host);
+        let new = &host.0[..words];
+        // G is zero, and is not looked at: there may be no memory behind it yet.
+        let changed = store_changed(new, &[0; PAGE_WORDS][..words], &self.guest, Neighbours::Quiet);
+        if state == PageState::Shared && changed != 0 {
+            self.twin[..words].copy_from_slice(new);
+        }
         *self.state = state;
-        self.pull(&(0..self.host.len()))
+        changed
     }
 
     fn clear_host(&self, bytes: &Range<usize>) {

@@ -9,11 +9,11 @@ use std::time::Instant;
 use rangemap::RangeSet;
 
 use super::bo::BoId;
-use super::page::{PageState, in_page};
+use super::page::PageState;
 use super::state::{State, nanos_since};
 use super::validation::{pages_of_all, parts};
 use super::write_set::{Pieces, WriteSet};
-use crate::addr::{PAGE_BYTES, PAGE_SIZE, pages_of};
+use crate::addr::PAGE_SIZE;
 use crate::svga::HostDevice;
 use crate::sync::Arc;
 
@@ -72,7 +72,7 @@ impl<H: HostDevice> State<H> {
                 true => PageState::Shared,
                 false => PageState::Private,
             };
-            pages.pull(page, PAGE_BYTES, |page| page.adopt(state));
+            pages.adopt(page, state);
         }
     }
 
@@ -87,12 +87,7 @@ impl<H: HostDevice> State<H> {
 
     fn pull_ranges<'a>(&mut self, id: BoId, ranges: impl Iterator<Item = &'a Range<u64>>) {
         let Some(mut pages) = self.pages(id) else { return };
-        for bytes in ranges {
-            for page in pages_of(bytes) {
-                let part = in_page(bytes, page);
-                pages.pull(page, part.len(), |page| page.pull(&part));
-            }
-        }
+        ranges.for_each(|bytes| pages.pull(bytes));
     }
 
     /// The pieces of a set in objects that are mapped.

@@ -10,9 +10,9 @@ use super::fence::FenceQueue;
 use super::gathered::Gathered;
 use super::validation::Blanket;
 use super::write_set::{Extent, Write, WriteSet};
-use crate::addr::{PAGE_SIZE, Pgoff};
+use crate::addr::{PAGE_SIZE, Pgoff, pages_of};
 use crate::coherence::arena::{Arena, smaller_until_it_fits};
-use crate::coherence::page::{Page, PageState};
+use crate::coherence::page::{Page, PageState, in_page};
 use crate::coherence::twin::Twins;
 use crate::error::{Error, Result};
 use crate::mmu::Mmu;
@@ -22,6 +22,7 @@ use crate::svga::HostDevice;
 use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
+use crate::ttm::bo::BufferObject;
 use crate::vmwgfx::page_dirty::BoDirty;
 
 /// What exists once a coherent object was mapped: nothing is installed in a process before.
@@ -57,18 +58,18 @@ impl Tracking {
 
 /// The pages of a coherent object that was mapped.
 pub(super) struct Pages<'a> {
+    tbo: &'a BufferObject,
     node: Pgoff,
-    size: u64,
     mapping: &'a mut Mapping,
     twins: &'a mut Twins,
-    pub(super) stats: &'a mut Stats,
+    stats: &'a mut Stats,
 }
 
 impl Pages<'_> {
     /// Calls `op` with page `page` of the object, which it has.
     pub(super) fn with<R>(&mut self, page: u64, op: impl FnOnce(&mut Page<'_>) -> R) -> R {
         let offset = to_usize(page * PAGE_SIZE);
-        let bytes = to_usize((self.size - page * PAGE_SIZE).min(PAGE_SIZE));
+        let bytes = to_usize(self.tbo.bytes_in(page));
         let state = &mut self.mapping.pages[to_usize(page)];
         let before = *state;
         let result = op(&mut Page {
@@ -81,10 +82,18 @@ impl Pages<'_> {
         result
     }
 
-    /// Calls `op`, which compares `compared` bytes of host memory and returns how many it took over.
-    pub(super) fn pull(&mut self, page: u64, compared: usize, op: impl FnOnce(&mut Page<'_>) -> u64) {
-        self.stats.bytes_compared += compared as u64;
-        self.stats.bytes_pulled += self.with(page, op);
+    /// Takes the device's changes in `bytes` of the object over.
+    pub(super) fn pull(&mut self, bytes: &Range<u64>) {
+        self.stats.bytes_compared += bytes.end - bytes.start;
+        for page in pages_of(bytes) {
+            self.stats.bytes_pulled += self.with(page, |at| at.pull(&in_page(bytes, page)));
+        }
+    }
+
+    /// Gives a page its first content.
+    pub(super) fn adopt(&mut self, page: u64, state: PageState) {
+        self.stats.bytes_compared += self.tbo.bytes_in(page);
+        self.stats.bytes_pulled += self.with(page, |page| page.adopt(state));
     }
 }
 
@@ -253,8 +262,8 @@ impl<H: HostDevice> State<H> {
     pub(super) fn pages(&mut self, id: BoId) -> Option<Pages<'_>> {
         let bo = self.bos.get_mut(&id).filter(|bo| bo.sync == Sync::Coherent)?;
         Some(Pages {
+            tbo: &bo.tbo,
             node: bo.tbo.node()?.start,
-            size: bo.tbo.size(),
             mapping: bo.mapping.as_mut()?,
             twins: &mut self.tracking.as_mut()?.twins,
             stats: &mut self.stats,

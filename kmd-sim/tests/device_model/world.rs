@@ -148,14 +148,15 @@ impl World {
             56..72 => self.submit(random),
             72..84 => self.device_run(random),
             84..88 => self.open_gate(random),
-            88..95 => self.retire(),
+            88..93 => self.retire(),
+            93..97 => self.settle(),
             _ => self.event(),
         }
         self.check()
     }
 
-    /// Lets everything that is under way come to its end, and looks at it all.
-    pub(super) fn finish(&mut self) -> Result<(), String> {
+    /// Lets everything that is under way come to its end.
+    fn settle(&mut self) {
         while let Some(batch) = (0..self.batches.len()).find(|batch| self.batches[*batch].closed) {
             self.open(batch);
         }
@@ -163,6 +164,11 @@ impl World {
             self.run(batch, usize::MAX);
         }
         self.retire();
+    }
+
+    /// Lets everything come to its end, and looks at it all.
+    pub(super) fn finish(&mut self) -> Result<(), String> {
+        self.settle();
         self.check()?;
         for index in 0..self.objects.len() {
             self.map_object(index);
