@@ -13,7 +13,7 @@ use kmd_sim::uapi::{TrackerChoice, TrackerKind};
 use self::world::{Random, World};
 
 /// Programs run.
-const SEQUENCES: u64 = 2_000;
+const SEQUENCES: u64 = 4_000;
 /// Steps of each.
 const STEPS: usize = 120;
 
