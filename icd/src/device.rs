@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
-use kmd_sim::uapi::{Access, BoId, ContextId, Device, Reach, ResourceId};
+use kmd_sim::uapi::{Access, BoId, ContextId, Device, ResourceId, Writes};
 
 use crate::chain::Chain;
 use crate::extensions::{self, MAP_MEMORY2};
@@ -155,7 +155,6 @@ pub struct QueueState {
 struct HostRequest {
     chain: Chain,
     extensions: Vec<CString>,
-    reach: Reach,
 }
 
 impl DeviceState {
@@ -208,7 +207,7 @@ impl DeviceState {
         Ok(Self {
             handle,
             physical: Arc::clone(physical),
-            km: Device::new(host, physical.types.guest_bytes(), request.reach, instance.config.tracker),
+            km: Device::new(host, physical.types.guest_bytes(), instance.config.tracker),
             fns,
             later,
             memories: HandleMap::new(),
@@ -285,14 +284,24 @@ impl QueueState {
 
     /// Prepares a submission with `batches` batches that have commands: flushes, and says what they must
     /// signal, if anything.
-    pub fn prepare(&self, batches: u64) -> Result<Option<Signals>, vk::Result> {
+    pub fn prepare(&self, batches: usize) -> Result<Option<Signals>, vk::Result> {
         if batches == 0 {
             self.device.flush()?;
             return Ok(None);
         }
         let (context, timeline) = self.context()?;
-        let seqnos = self.device.km.execbuf(context, batches).map_err(vk_result)?;
+        let writes = vec![Writes { anything: true, ..Default::default() }; batches];
+        let seqnos = self.device.km.execbuf(context, &writes).map_err(vk_result)?;
         Ok(seqnos.map(|seqnos| Signals { timeline, seqnos }))
+    }
+
+    /// Passes on what the host said to a submission that was prepared.
+    pub fn submitted(&self, signals: &Signals, result: vk::Result) -> vk::Result {
+        let context = *self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((context, _)), true) = (context, result != vk::Result::SUCCESS) {
+            self.device.km.revoke(context, &signals.seqnos);
+        }
+        result
     }
 
     fn context(&self) -> Result<(ContextId, vk::Semaphore), vk::Result> {
@@ -369,24 +378,7 @@ unsafe fn host_request(
     } else {
         chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
     }
-    // SAFETY: valid usage.
-    let features = unsafe { info.p_enabled_features.as_ref() };
-    let reach = reach(&mut chain, features);
-    Ok(HostRequest { chain, extensions: names, reach })
-}
-
-/// What batches can reach with the features that are enabled.
-fn reach(chain: &mut Chain, features: Option<&vk::PhysicalDeviceFeatures>) -> Reach {
-    let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);
-    let sparse = features.copied().or(features2).is_some_and(|features| features.sparse_binding == vk::TRUE);
-    let addresses = [
-        chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>().map(|f| f.buffer_device_address),
-        chain.get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeatures<'_>>().map(|f| f.buffer_device_address),
-        chain
-            .get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeaturesEXT<'_>>()
-            .map(|f| f.buffer_device_address),
-    ];
-    if sparse || addresses.contains(&Some(vk::TRUE)) { Reach::BoundLater } else { Reach::BoundBefore }
+    Ok(HostRequest { chain, extensions: names })
 }
 
 /// The device extensions of the host.

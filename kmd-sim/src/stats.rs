@@ -19,8 +19,16 @@ pub struct Stats {
     pub bytes_flushed: u64,
     /// Time spent comparing and storing them.
     pub flush_ns: u64,
+    /// Bytes of coherent objects that submitted batches may write, each batch's counted once.
+    pub write_set_bytes: u64,
+    /// Bytes among them known to be written, so that no twin is needed.
+    pub exact_bytes: u64,
+    /// Pages that were given a twin.
+    pub twins: u64,
     /// Times completed batches were looked at.
     pub pulls: u64,
+    /// Bytes of host memory they read.
+    pub bytes_compared: u64,
     /// Bytes stored to guest pages.
     pub bytes_pulled: u64,
     /// Time spent comparing and storing them.
@@ -44,7 +52,11 @@ impl Stats {
             cpu_bytes_written,
             bytes_flushed,
             flush_ns,
+            write_set_bytes,
+            exact_bytes,
+            twins,
             pulls,
+            bytes_compared,
             bytes_pulled,
             pull_ns,
             explicit_bytes_flushed,
@@ -58,7 +70,11 @@ impl Stats {
         self.cpu_bytes_written += cpu_bytes_written;
         self.bytes_flushed += bytes_flushed;
         self.flush_ns += flush_ns;
+        self.write_set_bytes += write_set_bytes;
+        self.exact_bytes += exact_bytes;
+        self.twins += twins;
         self.pulls += pulls;
+        self.bytes_compared += bytes_compared;
         self.bytes_pulled += bytes_pulled;
         self.pull_ns += pull_ns;
         self.explicit_bytes_flushed += explicit_bytes_flushed;

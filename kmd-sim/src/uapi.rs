@@ -6,7 +6,7 @@ pub use crate::coherence::bo::{BoId, Sync};
 pub use crate::coherence::bound::{Access, ResourceId};
 pub use crate::coherence::device::Device;
 pub use crate::coherence::fence::ContextId;
-pub use crate::coherence::state::Reach;
+pub use crate::coherence::write_set::{Extent, Write, Writes};
 pub use crate::error::{Error, Result};
 pub use crate::mmu::tracker::{TrackerChoice, TrackerKind};
 pub use crate::stats::Stats;
@@ -19,8 +19,8 @@ const ARENA_BYTES: u64 = 64 << 30;
 impl<H: HostDevice> Device<H> {
     /// A device with room for `guest_bytes` bytes of mapped memory. Nothing is installed in the process
     /// before the first object is mapped.
-    pub fn new(host: H, guest_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
-        Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), reach, tracker)
+    pub fn new(host: H, guest_bytes: u64, tracker: TrackerChoice) -> Self {
+        Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), tracker)
     }
 
     /// Creates a buffer object over host memory.
@@ -56,6 +56,12 @@ impl<H: HostDevice> Device<H> {
     /// Attaches a resource on `bytes` of an object.
     pub fn resource_attach(&self, bo: BoId, id: ResourceId, bytes: Range<u64>, access: Access) {
         self.reserve().resource_attach(bo, id, bytes, access);
+    }
+
+    /// The address of the resource that starts at `offset` was given out: whoever writes by address may write it,
+    /// batches in flight included.
+    pub fn resource_give_address(&self, bo: BoId, id: ResourceId, offset: u64) {
+        self.reserve().resource_give_address(bo, id, offset);
     }
 
     /// Detaches the resource that starts at `offset`.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Barrier};
 use kmd_sim::sys::memory::PageBuf;
 use kmd_sim::sys::pages::TwiceMapped;
 use kmd_sim::uapi::{
-    Access, BoId, Device, HostDevice, Reach, ResourceId, Result, SharedMem, Sync, TrackerChoice, TrackerKind,
+    Access, BoId, Device, HostDevice, ResourceId, Result, SharedMem, Sync, TrackerChoice, TrackerKind, Writes,
 };
 
 const PAGE: usize = 4096;
+const ANYTHING: Writes = Writes { ranges: Vec::new(), by_address: false, anything: true, gated: false };
 
 /// Host memory: blocks of `BLOCK` bytes in one file, and one counter.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ fn read(memory: &SharedMem, at: usize) -> u8 {
 /// A device with one coherent object of `BLOCK` bytes that the device may write.
 fn device_with_bo() -> (TestDevice, &'static Host, BoId) {
     let host = Host::new();
-    let device = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let device = Device::new(host, 1 << 30, tracker());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..BLOCK as u64, Access::Dirtying);
     (device, host, bo)
@@ -78,12 +79,12 @@ fn device_with_bo() -> (TestDevice, &'static Host, BoId) {
 #[test]
 fn nothing_is_submitted_for_what_the_device_cannot_write() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker());
     let context = device.context_create(());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..4096, Access::ReadOnly);
     device.bo_map(bo).unwrap().store_byte(5, 1);
-    assert_eq!(device.execbuf(context, 1), Ok(None));
+    assert_eq!(device.execbuf(context, &[Writes::default()]), Ok(None));
     assert_eq!(read(&host.block(0), 5), 1);
 }
 
@@ -93,7 +94,7 @@ fn an_object_keeps_its_bytes_while_it_is_not_mapped() {
     let context = device.context_create(());
     device.bo_map(bo).unwrap().store_byte(9, 1);
     device.bo_unmap(bo);
-    assert_eq!(device.execbuf(context, 1), Ok(Some(1..2)));
+    assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(1..2)));
     assert_eq!(read(&host.block(0), 9), 1);
     host.block(0).store_byte(4099, 7);
     host.complete(1);
@@ -106,7 +107,7 @@ fn an_object_keeps_its_bytes_while_it_is_not_mapped() {
 fn an_object_mapped_while_a_batch_writes_it_gets_the_bytes_when_the_batch_completes() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());
-    assert_eq!(device.execbuf(context, 1), Ok(Some(1..2)));
+    assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(1..2)));
     host.block(0).store_byte(1, 1);
     let guest = device.bo_map(bo).unwrap();
     guest.store_byte(3, 3);
@@ -122,7 +123,7 @@ fn an_object_mapped_while_a_batch_writes_it_gets_the_bytes_when_the_batch_comple
 fn a_zero_written_over_what_the_device_left_before_the_first_map_is_flushed() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());
-    assert_eq!(device.execbuf(context, 1), Ok(Some(1..2)));
+    assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(1..2)));
     host.block(0).store_byte(3, 0xee);
     let guest = device.bo_map(bo).unwrap();
     guest.store_byte(3, 0);
@@ -135,7 +136,7 @@ fn a_flush_after_the_unmap_leaves_alone_what_a_batch_wrote_meanwhile() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());
     let guest = device.bo_map(bo).unwrap();
-    device.execbuf(context, 1).unwrap();
+    device.execbuf(context, &[ANYTHING]).unwrap();
     guest.store_byte(0, 1);
     device.bo_unmap(bo);
     host.block(0).store_byte(1, 2);
@@ -152,8 +153,8 @@ fn a_batch_the_device_refused_holds_nothing_up() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());
     let guest = device.bo_map(bo).unwrap();
-    assert_eq!(device.execbuf(context, 2), Ok(Some(1..3)), "never seen by the host");
-    assert_eq!(device.execbuf(context, 1), Ok(Some(3..4)));
+    assert_eq!(device.execbuf(context, &[ANYTHING, ANYTHING]), Ok(Some(1..3)), "never seen by the host");
+    assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(3..4)));
     host.block(0).store_byte(0, 1);
     host.complete(3);
     device.retire_completed();
@@ -165,7 +166,7 @@ fn a_batch_in_flight_shows_its_bytes_when_asked_in_the_middle() {
     let (device, host, bo) = device_with_bo();
     let context = device.context_create(());
     let guest = device.bo_map(bo).unwrap();
-    device.execbuf(context, 1).unwrap();
+    device.execbuf(context, &[ANYTHING]).unwrap();
     host.block(0).store_byte(0, 1);
     device.retire_completed();
     assert_eq!(read(&guest, 0), 0, "nothing has completed");
@@ -188,7 +189,7 @@ fn freed_pages_carry_no_byte_to_the_next_object() {
     let second = device.bo_create(BLOCK as u64, Sync::Coherent, 1);
     device.resource_attach(second, ResourceId(1), 0..BLOCK as u64, Access::Dirtying);
     host.block(1).store_byte(100, 0x55);
-    device.execbuf(context, 1).unwrap();
+    device.execbuf(context, &[ANYTHING]).unwrap();
     let guest = device.bo_map(second).unwrap();
     assert_eq!(guest.as_ptr(), address, "the pages are used again");
     device.flush().unwrap();
@@ -200,7 +201,7 @@ fn freed_pages_carry_no_byte_to_the_next_object() {
 #[test]
 fn explicit_objects_move_exactly_the_ranges_named() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker());
     let bo = device.bo_create(BLOCK as u64, Sync::Explicit, 0);
     let guest = device.bo_map(bo).unwrap();
     for at in 0..BLOCK {
@@ -219,13 +220,13 @@ fn explicit_objects_move_exactly_the_ranges_named() {
 #[test]
 fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker());
     let context = device.context_create(());
     let bo = device.bo_create(5003, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..5003, Access::Dirtying);
     let guest = device.bo_map(bo).unwrap();
     host.block(0).store_byte(5003, 0xee);
-    device.execbuf(context, 1).unwrap();
+    device.execbuf(context, &[ANYTHING]).unwrap();
     guest.store_byte(5002, 4);
     host.block(0).store_byte(5001, 3);
     host.complete(1);
@@ -238,9 +239,9 @@ fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
 #[test]
 fn a_batch_in_flight_may_write_what_is_bound_after_its_submission() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundLater, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker());
     let context = device.context_create(());
-    assert_eq!(device.execbuf(context, 1), Ok(Some(1..2)), "it may come to write something");
+    assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(1..2)), "it may come to write something");
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..BLOCK as u64, Access::Dirtying);
     let mapped_later = device.bo_create(BLOCK as u64, Sync::Coherent, 1);
@@ -278,7 +279,7 @@ fn touching_a_byte_of_a_large_object_costs_a_page() {
 #[test]
 fn a_flush_leaves_host_memory_alone_where_the_cpu_wrote_nothing() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     let guest = device.bo_map(bo).unwrap();
     guest.store_byte(5, 1);
@@ -303,7 +304,7 @@ fn small_limits_of_the_process_leave_smaller_arenas() {
     let host = Host::new();
     setrlimit(Resource::Fsize, limit(100 << 20)).unwrap();
     setrlimit(Resource::As, limit(7 << 30)).unwrap();
-    let device: TestDevice = Device::new(host, 1 << 30, Reach::BoundBefore, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker());
     for (block, sync) in [Sync::Coherent, Sync::Explicit].into_iter().enumerate() {
         let bo = device.bo_create(BLOCK as u64, sync, block);
         device.bo_map(bo).unwrap().store_byte(1, 1);
@@ -330,7 +331,7 @@ fn a_new_context_and_a_completion_do_not_wait_for_each_other() {
         })
     };
     while !done.load(Ordering::Acquire) {
-        let seqnos = device.execbuf(context, 1).unwrap().unwrap();
+        let seqnos = device.execbuf(context, &[ANYTHING]).unwrap().unwrap();
         host.complete(seqnos.start);
         device.retire_completed();
     }
@@ -356,7 +357,7 @@ fn no_submission_overtakes_the_flush_that_took_its_dirty_pages() {
                     for page in 0..64 {
                         guest.store_byte(page * PAGE + thread, value);
                     }
-                    device.execbuf(context, 1).unwrap();
+                    device.execbuf(context, &[ANYTHING]).unwrap();
                     for page in 0..64 {
                         assert_eq!(read(&host.block(0), page * PAGE + thread), value, "round {round}");
                     }
@@ -391,7 +392,7 @@ fn nobody_hears_of_completion_before_the_bytes_are_there() {
         })
         .collect();
     for seqno in 1..=200 {
-        assert_eq!(device.execbuf(context, 1), Ok(Some(seqno..seqno + 1)));
+        assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(seqno..seqno + 1)));
         host.block(0).store_byte(usize::try_from(seqno).unwrap() * 1000, 1);
         host.complete(seqno);
         std::thread::yield_now();

@@ -23,7 +23,7 @@ pub(super) unsafe extern "system" fn queue_submit(
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
     let with_commands = infos.iter().filter(|info| info.command_buffer_count > 0).count();
-    let signals = match state.prepare(with_commands as u64) {
+    let signals = match state.prepare(with_commands) {
         Ok(Some(signals)) => signals,
         // SAFETY: the application's own arguments.
         Ok(None) => return unsafe { host(queue, count, submits, fence) },
@@ -34,7 +34,8 @@ pub(super) unsafe extern "system" fn queue_submit(
     let batches = batches.as_slice();
     let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
     // SAFETY: the application's batches, with signals of ours in between.
-    unsafe { host(queue, count, batches.as_ptr(), fence) }
+    let result = unsafe { host(queue, count, batches.as_ptr(), fence) };
+    state.submitted(&signals, result)
 }
 
 /// `vkQueueSubmit2`
@@ -49,7 +50,7 @@ pub(super) unsafe extern "system" fn queue_submit2(
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
     let with_commands = infos.iter().filter(|info| info.command_buffer_info_count > 0).count();
-    let signals = match state.prepare(with_commands as u64) {
+    let signals = match state.prepare(with_commands) {
         Ok(Some(signals)) => signals,
         // SAFETY: the application's own arguments.
         Ok(None) => return unsafe { host(queue, count, submits, fence) },
@@ -59,7 +60,8 @@ pub(super) unsafe extern "system" fn queue_submit2(
     let batches = batches.as_slice();
     let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
     // SAFETY: the application's batches, with signals of ours in between.
-    unsafe { host(queue, count, batches.as_ptr(), fence) }
+    let result = unsafe { host(queue, count, batches.as_ptr(), fence) };
+    state.submitted(&signals, result)
 }
 
 /// `vkQueueBindSparse`

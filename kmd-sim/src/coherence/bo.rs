@@ -1,11 +1,11 @@
 //! Buffer objects: guest memory over host memory (kernel: `vmwgfx_bo.c`).
 
-use std::ops::Range;
+use rangemap::RangeSet;
 
 use super::bound::Bound;
+use super::write_set::Pieces;
 use crate::coherence::page::PageState;
 use crate::svga::HostDevice;
-use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::ttm::bo::BufferObject;
 use crate::vmwgfx::page_dirty::BoDirty;
@@ -51,14 +51,15 @@ pub struct Bo<H: HostDevice> {
     pub mapping: Option<Mapping>,
     /// Whether the application has it mapped now.
     pub mapped: bool,
-    /// The device may have written it since it was created.
+    /// An explicit object that the device may have written since it was created.
     pub device_written: bool,
-    /// Device writes completed while it was not mapped, and were left in host memory.
-    pub stale: bool,
+    /// What the device may have written of a coherent object that its guest pages do not show: bytes that were
+    /// submitted for writing while it was not mapped, or not pulled when it was unmapped. Empty while it is mapped.
+    pub stale: RangeSet<u64>,
     /// Resources attached to it.
     pub resources: Bound,
-    /// The pages they let the device write, all of them ready for it; `None` when that must be worked out.
-    pub dirtying: Option<Arc<[Range<u64>]>>,
+    /// The bytes within each [`Reach`](super::bound::Reach); `None` when that must be worked out.
+    pub reach: [Option<Pieces>; 2],
 }
 
 impl<H: HostDevice> Bo<H> {
@@ -71,9 +72,9 @@ impl<H: HostDevice> Bo<H> {
             mapping: None,
             mapped: false,
             device_written: false,
-            stale: false,
+            stale: RangeSet::new(),
             resources: Bound::default(),
-            dirtying: None,
+            reach: [None, None],
         }
     }
 }

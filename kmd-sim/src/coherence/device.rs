@@ -12,9 +12,13 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::bo::{BoId, Sync};
-use super::fence::{Context, ContextId, FenceQueue, WriteSet};
-use super::state::{Reach, State, Tracking};
+use rangemap::RangeSet;
+
+use super::bo::BoId;
+use super::fence::{Context, ContextId, Fence, FenceQueue};
+use super::state::{State, Tracking, nanos_since};
+use super::validation::parts;
+use super::write_set::Writes;
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::{Page, PageState};
 use crate::error::Result;
@@ -34,8 +38,8 @@ pub struct Device<H: HostDevice> {
 
 impl<H: HostDevice> Device<H> {
     /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
-    pub(crate) fn with_arena(host: H, arena_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
-        let state = State::new(arena_bytes, reach, tracker);
+    pub(crate) fn with_arena(host: H, arena_bytes: u64, tracker: TrackerChoice) -> Self {
+        let state = State::new(arena_bytes, tracker);
         Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(state) }
     }
 
@@ -65,20 +69,37 @@ impl<H: HostDevice> Device<H> {
         self.reserve().flush()
     }
 
-    /// Prepares the submission of `batches` batches with commands on `context`: flushes, and gives each
-    /// batch a sequence number that it must signal when its commands have completed. `None` when nothing
-    /// they may write concerns the CPU: then there is nothing to signal. A batch the device then refuses costs
-    /// nothing: the next number that passes retires it.
-    pub fn execbuf(&self, context: ContextId, batches: u64) -> Result<Option<Range<u64>>> {
+    /// Prepares the submission of batches with commands on `context`: flushes, and gives each batch a sequence
+    /// number that it must signal when its commands have completed. `None` when nothing they may write
+    /// concerns the CPU: then there is nothing to signal.
+    pub fn execbuf(&self, context: ContextId, batches: &[Writes]) -> Result<Option<Range<u64>>> {
         let mut state = self.reserve();
         state.flush()?;
-        let writes = state.validate();
-        state.stats.batches += batches;
-        if writes.ranges.is_empty() && state.reach == Reach::BoundBefore {
+        state.stats.batches += batches.len() as u64;
+        let sets: Vec<_> = batches.iter().map(|writes| state.write_set(writes)).collect();
+        if !batches.iter().zip(&sets).any(|(writes, set)| Fence::is_needed(set, writes)) {
             return Ok(None);
         }
-        let shared = self.context(context);
-        Ok(Some(state.fences[context.0].create(&shared, batches, &writes)))
+        let seqnos = self.context(context).submit(batches.len() as u64);
+        // Who runs behind a batch that waits for the CPU waits for it, too.
+        let mut gated = state.fences.iter().any(FenceQueue::is_gated);
+        for ((writes, set), seqno) in batches.iter().zip(&sets).zip(seqnos.clone()) {
+            gated |= writes.gated;
+            if Fence::is_needed(set, writes) {
+                let set = state.validate(set, gated);
+                state.fences[context.0].push(Fence::new(seqno, set, writes));
+            }
+        }
+        Ok(Some(seqnos))
+    }
+
+    /// Takes back what [`Self::execbuf`] prepared: the device refused the batches, and runs none of them. The CPU
+    /// may write again what they were to write.
+    pub fn revoke(&self, context: ContextId, seqnos: &Range<u64>) {
+        let mut state = self.reserve();
+        let mut sets = Vec::new();
+        state.fences[context.0].take(seqnos, &mut sets);
+        state.pull(&sets);
     }
 
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
@@ -101,6 +122,10 @@ impl<H: HostDevice> Device<H> {
         let mut sets = Vec::new();
         let mut seqnos = Vec::new();
         for (context, fences) in contexts.iter().zip(&mut state.fences) {
+            if context.submitted() <= context.retired() {
+                seqnos.push(0);
+                continue;
+            }
             // A lost device has no sequence number; what it wrote is undefined.
             let seqno = self.host.seqno(context.timeline).unwrap_or(0);
             fences.take_passed(seqno, &mut sets);
@@ -119,12 +144,7 @@ impl<H: HostDevice> Device<H> {
         if self.contexts().iter().all(|context| context.retired() >= context.submitted()) {
             return;
         }
-        let mut state = self.reserve();
-        let mut sets = Vec::new();
-        for fences in &state.fences {
-            fences.collect_pending(&mut sets);
-        }
-        state.pull(&sets);
+        self.reserve().pull_in_flight();
     }
 
     pub(super) fn context(&self, id: ContextId) -> Arc<Context<H::Timeline>> {
@@ -210,19 +230,26 @@ impl<H: HostDevice> State<H> {
 
     /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
     fn flush_bo(&mut self, id: BoId) -> u64 {
+        let dirty = self.take_dirty_pages(id);
+        let Some(bo) = self.bos.get(&id) else { return 0 };
         // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
-        let pending = self.fences.iter().any(|fences| !fences.is_empty());
-        let Some(bo) = self.bos.get_mut(&id) else { return 0 };
-        let device = if pending || bo.stale { Neighbours::Busy } else { Neighbours::Quiet };
+        let in_flight = self.fences.iter().any(|fences| !fences.is_empty());
+        let busy = in_flight || !bo.stale.is_empty();
+        let device = if busy { Neighbours::Busy } else { Neighbours::Quiet };
+        let states = bo.mapping.as_ref().map_or(&[][..], |mapping| &mapping.pages);
+        let is_private = |page: &u64| states[to_usize(*page)] == PageState::Private;
+        let asks = busy && dirty.iter().any(is_private);
+        let pending = if asks { self.pending(id) } else { RangeSet::new() };
         // A page compared at every flush is compared with its twin: reading host memory may be slow.
         let twin = self.tracking.as_ref().is_some_and(|tracking| !tracking.mmu.caps().reports_only_written);
         let mut flushed = 0;
-        for page in self.take_dirty_pages(id) {
+        for page in dirty {
             self.stats.pages_dirty += 1;
+            let parts = parts(&pending, page);
             let flush = |page: &mut Page<'_>| {
-                let changed = page.flush(device);
+                let changed = page.flush(device, &parts);
                 if twin {
-                    page.share();
+                    page.share(&parts);
                 }
                 changed
             };
@@ -232,42 +259,4 @@ impl<H: HostDevice> State<H> {
         }
         flushed
     }
-
-    /// Takes the device's changes in `sets` over to guest pages. Objects that are not mapped wait.
-    pub(super) fn pull(&mut self, sets: &[Arc<WriteSet>]) {
-        if sets.is_empty() {
-            return;
-        }
-        let start = Instant::now();
-        for (id, runs) in sets.iter().flat_map(|set| &set.ranges) {
-            match self.bos.get_mut(id) {
-                Some(bo) if !bo.mapped => bo.stale = true,
-                Some(_) => self.pull_runs(*id, runs.iter().cloned()),
-                None => {}
-            }
-        }
-        self.stats.pulls += 1;
-        self.stats.pull_ns += nanos_since(start);
-    }
-
-    /// Pulls every page of an object the device may have written.
-    pub(super) fn pull_all(&mut self, id: BoId) {
-        let Some(bo) = self.bos.get(&id) else { return };
-        if bo.sync == Sync::Coherent {
-            let pages = 0..bo.tbo.num_pages();
-            self.pull_runs(id, std::iter::once(pages));
-        }
-    }
-
-    fn pull_runs(&mut self, id: BoId, runs: impl Iterator<Item = Range<u64>>) {
-        let mut pulled = 0;
-        for page in runs.flatten() {
-            pulled += self.with_page(id, page, |page| page.pull()).unwrap_or(0);
-        }
-        self.stats.bytes_pulled += pulled;
-    }
-}
-
-fn nanos_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -6,19 +6,13 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::bo::BoId;
+use super::bound::Reach;
+use super::write_set::{WriteSet, Writes};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Names a context of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextId(pub usize);
-
-/// What a batch may write: pages of buffer objects, an upper bound.
-#[derive(Debug, Default)]
-pub struct WriteSet {
-    /// Runs of page indices inside each object.
-    pub ranges: Vec<(BoId, Arc<[Range<u64>]>)>,
-}
 
 /// The part of a context that is read without the reservation.
 #[derive(Debug)]
@@ -47,8 +41,11 @@ impl<T> Context<T> {
         self.retired.load(Ordering::Acquire)
     }
 
-    fn submit(&self, seqno: u64) {
-        self.submitted.store(seqno, Ordering::Release);
+    /// Gives out `count` sequence numbers. Called under the reservation.
+    pub fn submit(&self, count: u64) -> Range<u64> {
+        let first = self.submitted() + 1;
+        self.submitted.store(first + count - 1, Ordering::Release);
+        first..first + count
     }
 
     /// Says that the CPU sees all writes up to `seqno`. Called under the reservation.
@@ -59,12 +56,42 @@ impl<T> Context<T> {
     }
 }
 
-/// A fence that has not been retired.
+/// The fence of a batch that was not retired.
 #[derive(Debug)]
-struct Fence {
-    seqno: u64,
-    /// The set at submission, and what was bound later within reach of the batch.
-    writes: Vec<Arc<WriteSet>>,
+pub struct Fence {
+    /// Its number.
+    pub seqno: u64,
+    /// What the batch may write, known at submission.
+    set: Arc<WriteSet>,
+    /// What came within its reach later.
+    late: Vec<Arc<WriteSet>>,
+    by_address: bool,
+    anything: bool,
+    gated: bool,
+    /// The CPU was told of something in the middle of the batch: it may write what the batch wrote before.
+    reported: bool,
+}
+
+impl Fence {
+    /// The fence of a batch that may write `set`, which was made of `writes`.
+    pub fn new(seqno: u64, set: Arc<WriteSet>, writes: &Writes) -> Self {
+        let Writes { by_address, anything, gated, .. } = *writes;
+        Self { seqno, set, late: Vec::new(), by_address, anything, gated, reported: false }
+    }
+
+    /// Whether anybody would ask for the fence of a batch.
+    pub fn is_needed(set: &WriteSet, writes: &Writes) -> bool {
+        !set.is_empty() || writes.by_address || writes.anything || writes.gated
+    }
+
+    /// What the batch may write. `true`: the CPU may write parts even of what is exact.
+    fn sets(&self) -> impl Iterator<Item = (&Arc<WriteSet>, bool)> {
+        std::iter::once(&self.set).chain(&self.late).map(|set| (set, self.reported))
+    }
+
+    fn reaches(&self, reach: Reach) -> bool {
+        self.anything || (self.by_address && reach == Reach::Addressed)
+    }
 }
 
 /// The fences of one context, oldest first. Held under the reservation.
@@ -74,13 +101,9 @@ pub struct FenceQueue {
 }
 
 impl FenceQueue {
-    /// Gives out `count` sequence numbers, one a batch, all with the same write set.
-    pub fn create<T>(&mut self, context: &Context<T>, count: u64, writes: &Arc<WriteSet>) -> Range<u64> {
-        let first = context.submitted() + 1;
-        let seqnos = first..first + count;
-        self.pending.extend(seqnos.clone().map(|seqno| Fence { seqno, writes: vec![Arc::clone(writes)] }));
-        context.submit(seqnos.end - 1);
-        seqnos
+    /// Adds a fence, of a later batch than all others.
+    pub fn push(&mut self, fence: Fence) {
+        self.pending.push_back(fence);
     }
 
     /// Whether every fence was retired.
@@ -88,30 +111,58 @@ impl FenceQueue {
         self.pending.is_empty()
     }
 
+    /// Whether a batch may be waiting for the CPU.
+    pub fn is_gated(&self) -> bool {
+        self.pending.iter().any(|fence| fence.gated)
+    }
+
     /// Takes out the fences that have passed and collects their write sets, each once.
     pub fn take_passed(&mut self, seqno: u64, sets: &mut Vec<Arc<WriteSet>>) {
         while let Some(fence) = self.pending.pop_front_if(|fence| fence.seqno <= seqno) {
-            add_once(sets, &fence.writes);
+            add_once(sets, &fence);
         }
     }
 
-    /// Adds to what every pending batch may write.
-    pub fn extend_pending(&mut self, writes: &Arc<WriteSet>) {
+    /// Takes out the fences of some batches and collects their write sets, each once.
+    pub fn take(&mut self, seqnos: &Range<u64>, sets: &mut Vec<Arc<WriteSet>>) {
+        self.pending.retain(|fence| {
+            let taken = seqnos.contains(&fence.seqno);
+            if taken {
+                add_once(sets, fence);
+            }
+            !taken
+        });
+    }
+
+    /// Whether a pending batch reaches what comes within `reach` now.
+    pub fn reaches(&self, reach: Reach) -> bool {
+        self.pending.iter().any(|fence| fence.reaches(reach))
+    }
+
+    /// Adds to what every pending batch may write that has this reach.
+    pub fn extend(&mut self, reach: Reach, writes: &Arc<WriteSet>) {
+        for fence in self.pending.iter_mut().filter(|fence| fence.reaches(reach)) {
+            fence.late.push(Arc::clone(writes));
+        }
+    }
+
+    /// The write sets of all fences that are left. `true`: the CPU may write parts even of what is exact.
+    pub fn sets(&self) -> impl Iterator<Item = (&Arc<WriteSet>, bool)> {
+        self.pending.iter().flat_map(Fence::sets)
+    }
+
+    /// The CPU is told of something in the middle of a batch, whichever it is: collects the write sets of all
+    /// fences that are left, each once.
+    pub fn report(&mut self, sets: &mut Vec<Arc<WriteSet>>) {
         for fence in &mut self.pending {
-            fence.writes.push(Arc::clone(writes));
-        }
-    }
-
-    /// Collects the write sets of all fences that are left, each once.
-    pub fn collect_pending(&self, sets: &mut Vec<Arc<WriteSet>>) {
-        for fence in &self.pending {
-            add_once(sets, &fence.writes);
+            fence.reported = true;
+            add_once(sets, fence);
         }
     }
 }
 
-fn add_once(sets: &mut Vec<Arc<WriteSet>>, more: &[Arc<WriteSet>]) {
-    for set in more {
+fn add_once(sets: &mut Vec<Arc<WriteSet>>, fence: &Fence) {
+    for (set, _) in fence.sets() {
         if !sets.iter().any(|other| Arc::ptr_eq(other, set)) {
             sets.push(Arc::clone(set));
         }

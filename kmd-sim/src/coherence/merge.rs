@@ -1,5 +1,7 @@
 //! The byte-exact merge: stores the bytes that changed and touches no other.
 
+use std::ops::Range;
+
 use crate::sys::memory::SharedMem;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -55,6 +57,51 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: N
     changed
 }
 
+/// The bytes of word `index` that lie in `range`, as a mask.
+fn mask(index: usize, range: &Range<usize>) -> u64 {
+    let start = range.start.saturating_sub(index * 8).min(8);
+    let end = range.end.saturating_sub(index * 8).min(8);
+    if start >= end {
+        return 0;
+    }
+    u64::from_le(u64::MAX >> (64 - 8 * (end - start)) << (8 * start))
+}
+
+/// Copies the bytes of `range` from one list of words to another.
+pub fn copy_bytes(from: &[u64], to: &mut [u64], range: &Range<usize>) {
+    for index in range.start / 8..range.end.div_ceil(8) {
+        let mask = mask(index, range);
+        to[index] = to[index] & !mask | from[index] & mask;
+    }
+}
+
+/// Gives the bytes of `new` outside of `range` the values they have in `old`. No whole word lies outside.
+pub fn keep_outside(new: &mut [u64], old: &[u64], range: &Range<usize>) {
+    for index in [0, new.len().saturating_sub(1)] {
+        if let (Some(new), Some(old)) = (new.get_mut(index), old.get(index)) {
+            let mask = mask(index, range);
+            *new = *new & mask | old & !mask;
+        }
+    }
+}
+
+/// Stores into `target` what differs in `range`, where nobody else writes. Outside of it, where somebody may,
+/// `new` equals `old`. Returns how many bytes there were.
+pub fn store_owned(new: &[u64], old: &[u64], range: &Range<usize>, target: &SharedMem) -> u64 {
+    let whole = range.start.div_ceil(8)..range.end / 8;
+    if whole.is_empty() {
+        return store_changed(new, old, target, Neighbours::Busy);
+    }
+    let part = |words: Range<usize>, neighbours| {
+        let end = (words.end * 8).min(target.len());
+        let target = target.slice(words.start * 8, end - words.start * 8);
+        store_changed(&new[words.clone()], &old[words], &target, neighbours)
+    };
+    part(0..whole.start, Neighbours::Busy)
+        + part(whole.clone(), Neighbours::Quiet)
+        + part(whole.end..new.len(), Neighbours::Busy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +144,45 @@ mod tests {
             for at in 0..len { if new[at] != old[at] { expected[at] = new[at]; count += 1 } }
             prop_assert_eq!(&bytes[..len], &expected[..]);
             prop_assert_eq!(changed, count);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn of_a_range_its_bytes_travel_and_no_other(
+            len in 1usize..100,
+            ends in (0usize..100, 0usize..100),
+            old in prop::collection::vec(0u8..2, 100),
+            new in prop::collection::vec(0u8..2, 100),
+        ) {
+            let range = ends.0.min(ends.1).min(len)..ends.0.max(ends.1).min(len);
+            let expected: Vec<u8> = (0..len).map(|at| if range.contains(&at) { new[at] } else { old[at] }).collect();
+            let (old, new) = (words(&old[..len]), words(&new[..len]));
+
+            let mut copy = old.clone();
+            copy_bytes(&new, &mut copy, &range);
+            prop_assert_eq!(&copy, &words(&expected));
+
+            // As a page does it: with the words that have a byte of the range.
+            let part = range.start / 8..range.end.div_ceil(8);
+            let inside = range.start - part.start * 8..range.end - part.start * 8;
+            let (mut kept, before) = (new[part.clone()].to_vec(), &old[part.clone()]);
+            keep_outside(&mut kept, before, &inside);
+            prop_assert_eq!(&kept, &words(&expected)[part.clone()]);
+
+            // Outside of the range somebody has written meanwhile.
+            let pages = TwiceMapped::new("test", 4096).unwrap();
+            let target = pages.driver().slice(part.start * 8, (part.end * 8).min(len) - part.start * 8);
+            let at_target = |at: usize| if inside.contains(&at) { old[part.clone()][at / 8].to_ne_bytes()[at % 8] } else { 9 };
+            for at in 0..target.len() { target.store_byte(at, at_target(at)) }
+            store_owned(&kept, before, &inside, &target);
+            let mut page = crate::sys::memory::PageBuf::ZERO;
+            let count = target.snapshot(&mut page);
+            let found: Vec<u8> = page.0[..count].iter().flat_map(|word| word.to_ne_bytes()).collect();
+            for at in 0..target.len() {
+                let wanted = if inside.contains(&at) { expected[part.start * 8 + at] } else { 9 };
+                prop_assert_eq!(found[at], wanted);
+            }
         }
     }
 

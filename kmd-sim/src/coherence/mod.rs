@@ -11,7 +11,9 @@
 //! | [`state`] | a device, and the life of its objects | `vmwgfx_drv.c` |
 //! | [`device`] | flush at submission, pull at completion | `vmwgfx_execbuf.c` |
 //! | [`gathered`] | what a scan found, for the trackers of objects | – |
-//! | [`write_set`] | what a batch may write | `vmwgfx_validation.c` |
+//! | [`write_set`] | what a batch may write, in bytes | – |
+//! | [`validation`] | pages are made ready for it | `vmwgfx_validation.c` |
+//! | [`readback`] | what it wrote, taken over | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
 
 pub mod arena;
@@ -24,6 +26,8 @@ pub mod merge;
 pub mod page;
 #[cfg(all(test, shuttle))]
 mod races;
+pub mod readback;
 pub mod state;
 pub mod twin;
+pub mod validation;
 pub mod write_set;

@@ -3,27 +3,40 @@
 //! # States
 //! * [`PageState::Fresh`]: nobody but the CPU may write the page, and no flush has found it written. G is zero but
 //!   for what the CPU writes now; H is undefined.
-//! * [`PageState::Private`]: nobody but the CPU may write the page. G equals H but for bytes the CPU changed since
-//!   the last flush, which compares G with H itself.
-//! * [`PageState::Shared`]: the device may write it too. T holds what both sides last agreed on: H equals T
-//!   but for bytes the device changed since the last pull, G equals T but for bytes the CPU changed since
-//!   the last flush. The two sets are disjoint, since a byte has one legal writer at a time.
+//! * [`PageState::Private`]: a byte has one possible writer. Bytes that were submitted for writing and not pulled,
+//!   called *pending* here, are the device's: the CPU may not write them meanwhile, and G holds what both sides
+//!   last agreed on. The CPU may change any other, and H holds what both last agreed on.
+//! * [`PageState::Shared`]: there are bytes that both may write, or there were. T holds what both sides last agreed
+//!   on: H equals T but for bytes the device changed since the last pull, G equals T but for bytes the CPU
+//!   changed since the last flush. The two sets are disjoint, since a byte has one legal writer at a time.
+//!
+//! A private page becomes shared, for good, when a range comes up of which the CPU may write a part meanwhile.
 //!
 //! All methods run under the device's reservation. Compare, copy and update of T use one snapshot.
 
-use super::merge::{Neighbours, count_nonzero, store_changed};
-use crate::addr::PAGE_WORDS;
+use std::ops::Range;
+
+use super::merge::{Neighbours, copy_bytes, count_nonzero, keep_outside, store_changed, store_owned};
+use crate::addr::{PAGE_SIZE, PAGE_WORDS, intersection};
 use crate::sys::memory::{PageBuf, SharedMem};
+use crate::sys::pages::to_usize;
 
 /// Who may write a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageState {
     /// The CPU alone, and it has not written yet: H is undefined, G and T are zero.
     Fresh,
-    /// The CPU alone.
+    /// CPU and device, each its own bytes. There is no twin.
     Private,
     /// CPU and device.
     Shared,
+}
+
+/// The part of `bytes` of an object that lies in its page `page`, from the start of the page.
+pub fn in_page(bytes: &Range<u64>, page: u64) -> Range<usize> {
+    let start = page * PAGE_SIZE;
+    let part = intersection(bytes, &(start..start + PAGE_SIZE));
+    to_usize(part.start - start)..to_usize(part.end - start)
 }
 
 /// One page of a mapped buffer object. `guest` and `host` have the same length, at most a page.
@@ -41,11 +54,11 @@ pub struct Page<'a> {
 
 impl Page<'_> {
     /// Takes the CPU's changes over to H. The page was write-protected before the call, so that a store
-    /// that comes later is reported again. `device`: whether a batch that may write the page has been
-    /// submitted and not pulled.
+    /// that comes later is reported again. `device`: whether a batch that may write a shared page has been
+    /// submitted and not pulled; `pending`: the bytes of a private one for which this is so.
     ///
     /// Returns how many bytes the CPU changed: the first time, those that are not zero.
-    pub fn flush(&mut self, device: Neighbours) -> u64 {
+    pub fn flush(&mut self, device: Neighbours, pending: &[Range<usize>]) -> u64 {
         let mut guest = PageBuf::ZERO;
         let words = self.guest.snapshot(&mut guest);
         let new = &guest.0[..words];
@@ -57,56 +70,114 @@ impl Page<'_> {
             }
             return changed;
         }
+        debug_assert!(
+            *self.state == PageState::Private || pending.is_empty(),
+            "submitted, and not made ready"
+        );
         let mut host = PageBuf::ZERO;
         self.host.snapshot(&mut host);
-        let differing = store_changed(new, &host.0[..words], &self.host, Neighbours::Quiet);
+        let old = &mut host.0[..words];
+        // The device's bytes have not changed on this side; what H holds of them is on its way.
+        pending.iter().for_each(|range| copy_bytes(new, old, range));
+        let neighbours = if pending.is_empty() { Neighbours::Quiet } else { Neighbours::Busy };
+        let differing = store_changed(new, old, &self.host, neighbours);
         // The CPU wrote over zeros the first time; what H held is nobody's.
         let changed = if *self.state == PageState::Fresh { count_nonzero(new) } else { differing };
         *self.state = PageState::Private;
         changed
     }
 
-    /// Prepares the page for a device that may write it: from now on it has a twin. No batch that may
-    /// write it has been submitted yet.
-    pub fn share(&mut self) {
+    /// Prepares the page for bytes that both may write: from now on it has a twin. No batch that may write it has
+    /// been submitted, except for `pending` bytes.
+    pub fn share(&mut self, pending: &[Range<usize>]) {
         match self.state {
             PageState::Shared => return,
             PageState::Fresh => {
                 // T is zero, and so was G when the CPU last had not written: make H agree.
-                let mut host = PageBuf::ZERO;
-                let words = self.host.snapshot(&mut host);
-                store_changed(&[0; PAGE_WORDS][..words], &host.0[..words], &self.host, Neighbours::Quiet);
+                self.clear_host(&(0..self.host.len()));
             }
             PageState::Private => {
                 let mut host = PageBuf::ZERO;
                 let words = self.host.snapshot(&mut host);
                 self.twin[..words].copy_from_slice(&host.0[..words]);
+                if !pending.is_empty() {
+                    let mut guest = PageBuf::ZERO;
+                    self.guest.snapshot(&mut guest);
+                    pending.iter().for_each(|range| copy_bytes(&guest.0, self.twin, range));
+                }
             }
         }
         *self.state = PageState::Shared;
     }
 
-    /// Takes the device's changes over to G. Returns how many bytes changed. Only shared pages can have any.
-    pub fn pull(&mut self) -> u64 {
-        if *self.state != PageState::Shared {
-            return 0;
+    /// Prepares the page for a device that writes `bytes`, ascending, which the CPU may not write meanwhile. No
+    /// batch with them has been submitted yet.
+    pub fn claim(&mut self, bytes: &[Range<usize>]) {
+        if *self.state != PageState::Fresh {
+            return;
         }
+        let mut at = 0;
+        for range in bytes {
+            self.clear_host(&(at..range.start));
+            at = range.end;
+        }
+        self.clear_host(&(at..self.host.len()));
+        *self.state = PageState::Private;
+    }
+
+    /// Takes the device's changes in `bytes` over to G. Returns how many bytes changed.
+    pub fn pull(&mut self, bytes: &Range<usize>) -> u64 {
+        debug_assert_ne!(*self.state, PageState::Fresh, "submitted for writing, and not made ready");
+        let words = bytes.start / 8..bytes.end.div_ceil(8);
+        let start = words.start * 8;
+        let len = (words.end * 8).min(self.host.len()) - start;
+        let inside = bytes.start - start..bytes.end - start;
+        let guest = self.guest.slice(start, len);
+        let mut new = PageBuf::ZERO;
+        let count = self.host.slice(start, len).snapshot(&mut new);
+        let new = &mut new.0[..count];
+        if *self.state == PageState::Shared {
+            let old = &mut self.twin[words];
+            keep_outside(new, old, &inside);
+            let changed = store_changed(new, old, &guest, Neighbours::Busy);
+            if changed != 0 {
+                old.copy_from_slice(new);
+            }
+            return changed;
+        }
+        let mut old = PageBuf::ZERO;
+        guest.snapshot(&mut old);
+        let old = &old.0[..count];
+        keep_outside(new, old, &inside);
+        store_owned(new, old, &inside, &guest)
+    }
+
+    /// Starts a fresh page from what H holds, before the CPU may write it: the device may have written it before it
+    /// was ever mapped. [`PageState::Shared`]: and may be writing it now, bytes the CPU may write among them.
+    pub fn adopt(&mut self, state: PageState) -> u64 {
+        debug_assert_eq!(*self.state, PageState::Fresh, "the page is in use already");
         let mut host = PageBuf::ZERO;
         let words = self.host.snapshot(&mut host);
-        let (new, old) = (&host.0[..words], &mut self.twin[..words]);
-        let changed = store_changed(new, old, &self.guest, Neighbours::Busy);
-        if changed != 0 {
-            old.copy_from_slice(new);
+        let new = &host.0[..words];
+        // G is zero, and is not looked at: there may be no memory behind it yet.
+        let changed = store_changed(new, &[0; PAGE_WORDS][..words], &self.guest, Neighbours::Quiet);
+        if state == PageState::Shared && changed != 0 {
+            self.twin[..words].copy_from_slice(new);
         }
+        *self.state = state;
         changed
     }
 
-    /// Starts a fresh page from what H holds: the device may have written it before it was ever mapped,
-    /// and may be writing it now.
-    pub fn adopt(&mut self) -> u64 {
-        debug_assert_eq!(*self.state, PageState::Fresh, "the page is in use already");
-        *self.state = PageState::Shared;
-        self.pull()
+    fn clear_host(&self, bytes: &Range<usize>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut host = PageBuf::ZERO;
+        let words = self.host.snapshot(&mut host);
+        let old = &host.0[..words];
+        let mut new = host.clone();
+        copy_bytes(&[0; PAGE_WORDS], &mut new.0, bytes);
+        store_changed(&new.0[..words], old, &self.host, Neighbours::Quiet);
     }
 }
 
@@ -141,6 +212,11 @@ mod tests {
             }
         }
 
+        fn pull(&mut self) -> u64 {
+            let all = 0..self.len;
+            self.page().pull(&all)
+        }
+
         fn read(memory: &SharedMem, at: usize) -> u8 {
             let mut page = PageBuf::ZERO;
             memory.snapshot(&mut page);
@@ -162,9 +238,9 @@ mod tests {
         for at in 0..PAGE_BYTES {
             fixture.host.driver().store_byte(at, 0xee);
         }
-        fixture.page().share();
+        fixture.page().share(&[]);
         fixture.guest.application().store_byte(77, 0);
-        fixture.page().flush(Neighbours::Busy);
+        fixture.page().flush(Neighbours::Busy, &[]);
         assert_eq!(fixture.device(77), 0);
     }
 
@@ -172,12 +248,12 @@ mod tests {
     fn the_old_value_stored_again_after_the_device_changed_it_is_not_lost() {
         let mut fixture = Fixture::new(PAGE_BYTES);
         fixture.guest.application().store_byte(9, 1);
-        fixture.page().flush(Neighbours::Busy);
-        fixture.page().share();
+        fixture.page().flush(Neighbours::Busy, &[]);
+        fixture.page().share(&[]);
         fixture.host.driver().store_byte(9, 2);
-        assert_eq!(fixture.page().pull(), 1);
+        assert_eq!(fixture.pull(), 1);
         fixture.guest.application().store_byte(9, 1);
-        assert_eq!(fixture.page().flush(Neighbours::Busy), 1);
+        assert_eq!(fixture.page().flush(Neighbours::Busy, &[]), 1);
         assert_eq!(fixture.device(9), 1);
     }
 
@@ -185,9 +261,9 @@ mod tests {
     fn a_page_the_device_wrote_before_it_was_mapped_starts_from_those_bytes() {
         let mut fixture = Fixture::new(100);
         fixture.host.driver().store_byte(99, 5);
-        fixture.page().adopt();
+        fixture.page().adopt(PageState::Shared);
         assert_eq!(fixture.cpu(99), 5);
-        assert_eq!(fixture.page().flush(Neighbours::Busy), 0);
+        assert_eq!(fixture.page().flush(Neighbours::Busy, &[]), 0);
     }
 
     proptest! {
@@ -204,7 +280,7 @@ mod tests {
             // Bytes written by anyone, and by whom: even offsets belong to the CPU, odd ones to the device.
             let mut model = vec![None; len];
             for (step, (op, at, value)) in ops.into_iter().enumerate() {
-                if step == shared_at { fixture.page().flush(Neighbours::Busy); fixture.page().share() }
+                if step == shared_at { fixture.page().flush(Neighbours::Busy, &[]); fixture.page().share(&[]) }
                 let at = at % len;
                 match op {
                     0 if at % 2 == 0 => { fixture.guest.application().store_byte(at, value); model[at] = Some(value) }
@@ -212,18 +288,62 @@ mod tests {
                         fixture.host.driver().store_byte(at, value);
                         model[at] = Some(value);
                     }
-                    2 => { fixture.page().flush(Neighbours::Busy); }
-                    3 if fixture.state == PageState::Shared => { fixture.page().pull(); }
+                    2 => { fixture.page().flush(Neighbours::Busy, &[]); }
+                    3 if fixture.state == PageState::Shared => { fixture.pull(); }
                     _ => {}
                 }
             }
-            fixture.page().flush(Neighbours::Busy);
-            if fixture.state == PageState::Shared { fixture.page().pull(); }
+            fixture.page().flush(Neighbours::Busy, &[]);
+            if fixture.state == PageState::Shared { fixture.pull(); }
             for (at, value) in model.iter().enumerate() {
                 if let Some(value) = value {
                     prop_assert_eq!(fixture.cpu(at), *value);
                     prop_assert_eq!(fixture.device(at), *value);
                 }
+            }
+        }
+
+        /// Batches write ranges that the CPU leaves alone meanwhile; what else it writes goes on travelling.
+        #[test]
+        fn exact_ranges_need_no_twin(
+            len in 1usize..=40,
+            garbage in any::<u8>(),
+            ops in prop::collection::vec((0u8..6, 0usize..40, 0usize..40, any::<u8>()), 1..80),
+        ) {
+            let mut fixture = Fixture::new(len);
+            for at in 0..len { fixture.host.driver().store_byte(at, garbage) }
+            let mut model = vec![None; len];
+            // What the device was given and the CPU has not got back.
+            let mut pending: Vec<Range<usize>> = Vec::new();
+            for (op, a, b, value) in ops {
+                let range = a.min(b) % len..a.max(b) % len;
+                let at = a % len;
+                let pends = |at: usize| pending.iter().any(|range| range.contains(&at));
+                match op {
+                    0 if !pends(at) => { fixture.guest.application().store_byte(at, value); model[at] = Some(value) }
+                    1 if pends(at) => { fixture.host.driver().store_byte(at, value); model[at] = Some(value) }
+                    2 => { fixture.page().flush(Neighbours::Busy, &pending); }
+                    3 if !range.is_empty() && !range.clone().any(pends) => {
+                        fixture.page().flush(Neighbours::Busy, &pending);
+                        fixture.page().claim(std::slice::from_ref(&range));
+                        pending.push(range);
+                    }
+                    4 if !pending.is_empty() => { let range = pending.remove(a % pending.len()); fixture.page().pull(&range); }
+                    5 if value < 30 => fixture.page().share(&pending),
+                    _ => {}
+                }
+                for (at, value) in model.iter().enumerate() {
+                    let Some(value) = value else { continue };
+                    let pends = pending.iter().any(|range| range.contains(&at));
+                    if !pends { prop_assert_eq!(fixture.cpu(at), *value); } else { prop_assert_eq!(fixture.device(at), *value); }
+                }
+            }
+            fixture.page().flush(Neighbours::Busy, &pending);
+            for range in pending { fixture.page().pull(&range); }
+            for (at, value) in model.iter().enumerate() {
+                let Some(value) = value else { continue };
+                prop_assert_eq!(fixture.cpu(at), *value);
+                prop_assert_eq!(fixture.device(at), *value);
             }
         }
     }

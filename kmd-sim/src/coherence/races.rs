@@ -9,8 +9,9 @@ use super::bo::{BoId, Sync};
 use super::bound::{Access, ResourceId};
 use super::device::Device;
 use super::fence::ContextId;
-use super::merge::{Neighbours, store_changed};
-use super::state::Reach;
+use super::merge::{Neighbours, copy_bytes, store_changed};
+use super::validation::parts;
+use super::write_set::{Extent, Write, Writes};
 use crate::error::Result;
 use crate::mmu::tracker::{TrackerChoice, TrackerKind};
 use crate::svga::HostDevice;
@@ -22,6 +23,7 @@ use crate::sys::pages::TwiceMapped;
 /// Interleavings tried; a planted defect shows after a few.
 const ITERATIONS: usize = 400;
 const PAGE: usize = 4096;
+const ANYTHING: Writes = Writes { ranges: Vec::new(), by_address: false, anything: true, gated: false };
 
 /// Host memory of one page, and a counter.
 #[derive(Debug)]
@@ -52,19 +54,21 @@ struct World {
 }
 
 impl World {
+    /// The device may write all of the object.
     fn new() -> Arc<Self> {
+        let world = Self::unbound();
+        world.device.resource_attach(world.bo, ResourceId(0), 0..PAGE as u64, Access::Dirtying);
+        Arc::new(world)
+    }
+
+    /// The device may write what a batch says.
+    fn unbound() -> Self {
         let host = Host { memory: TwiceMapped::new("host", PAGE as u64).unwrap(), seqno: AtomicU64::new(0) };
-        let device = Device::with_arena(
-            Arc::new(host),
-            64 << 20,
-            Reach::BoundBefore,
-            TrackerChoice::Only(TrackerKind::Uffd),
-        );
+        let device = Device::with_arena(Arc::new(host), 64 << 20, TrackerChoice::Only(TrackerKind::Uffd));
         let bo = device.bo_create(PAGE as u64, Sync::Coherent, ());
-        device.resource_attach(bo, ResourceId(0), 0..PAGE as u64, Access::Dirtying);
         let guest = device.bo_map(bo).unwrap();
         let context = device.context_create(());
-        Arc::new(Self { device, bo, guest, context })
+        Self { device, bo, guest, context }
     }
 
     fn host(&self) -> SharedMem {
@@ -81,7 +85,33 @@ impl World {
         };
         for page in pages {
             yield_now();
-            self.device.reserve().with_page(self.bo, page, |page| page.flush(Neighbours::Busy));
+            self.device.reserve().with_page(self.bo, page, |page| page.flush(Neighbours::Busy, &[]));
+        }
+    }
+
+    /// A flush that gives the reservation back between reading guest pages and asking what the device writes.
+    fn careless_ask(&self) {
+        let mut copies: Vec<PageBuf> = Vec::new();
+        {
+            let mut state = self.device.reserve();
+            state.scan().unwrap();
+            std::mem::take(&mut state.dirty_bos);
+            for page in state.take_dirty_pages(self.bo) {
+                let mut new = PageBuf::ZERO;
+                state.with_page(self.bo, page, |page| page.guest.snapshot(&mut new));
+                copies.push(new);
+            }
+        }
+        for new in copies {
+            yield_now();
+            let mut state = self.device.reserve();
+            let pending = parts(&state.pending(self.bo), 0);
+            state.with_page(self.bo, 0, |page| {
+                let mut old = PageBuf::ZERO;
+                page.host.snapshot(&mut old);
+                pending.iter().for_each(|range| copy_bytes(&new.0, &mut old.0, range));
+                store_changed(&new.0, &old.0, &page.host, Neighbours::Busy);
+            });
         }
     }
 
@@ -146,7 +176,7 @@ fn two_submitters(flush: fn(&World)) {
 /// Two threads poll for a batch that has completed: whoever is told of it finds its byte.
 fn pull_against_poll(retire: fn(&World)) {
     let world = World::new();
-    let seqnos: Range<u64> = world.device.execbuf(world.context, 1).unwrap().unwrap();
+    let seqnos: Range<u64> = world.device.execbuf(world.context, &[ANYTHING]).unwrap().unwrap();
     world.host().store_byte(3, 7);
     world.device.host.seqno.store(seqnos.start, Ordering::Release);
     let poller = || {
@@ -174,6 +204,32 @@ fn free_against_flush(flush: fn(&World)) {
     flush(&world);
     freer.join().unwrap();
     assert_eq!(byte(&world.host(), 5), 0xee, "stored to memory that was freed");
+}
+
+/// A batch writes a byte and completes while the CPU's byte next to it is flushed: both arrive.
+fn flush_against_completion(flush: fn(&World)) {
+    let world = Arc::new(World::unbound());
+    world.guest.store_byte(3, 1);
+    let exact = Write { bo: world.bo, bytes: 3..5, extent: Extent::Exact };
+    let batch = Writes { ranges: vec![exact], ..Writes::default() };
+    let seqnos = world.device.execbuf(world.context, &[batch]).unwrap().unwrap();
+    let device = {
+        let world = Arc::clone(&world);
+        shuttle::thread::spawn(move || {
+            world.host().store_byte(3, 7);
+            yield_now();
+            world.host().store_byte(4, 8);
+            world.device.host.seqno.store(seqnos.start, Ordering::Release);
+            retire(&world);
+            assert_eq!([3, 4].map(|at| byte(&world.guest, at)), [7, 8], "told of a batch without its bytes");
+        })
+    };
+    world.guest.store_byte(2, 2);
+    flush(&world);
+    assert_eq!(byte(&world.host(), 2), 2, "flushed without its byte");
+    device.join().unwrap();
+    assert_eq!([2, 3, 4].map(|at| byte(&world.guest, at)), [2, 7, 8]);
+    assert_eq!([2, 3, 4].map(|at| byte(&world.host(), at)), [2, 7, 8], "the device's bytes are gone");
 }
 
 fn flush(world: &World) {
@@ -215,4 +271,15 @@ fn a_flush_stores_nothing_to_what_was_freed() {
 #[should_panic(expected = "stored to memory that was freed")]
 fn a_flush_that_keeps_an_address_stores_to_what_was_freed() {
     shuttle::check_random(|| free_against_flush(World::careless_copy), ITERATIONS);
+}
+
+#[test]
+fn a_flush_beside_an_exact_range_leaves_what_the_device_writes() {
+    shuttle::check_random(|| flush_against_completion(flush), ITERATIONS);
+}
+
+#[test]
+#[should_panic(expected = "the device's bytes are gone")]
+fn a_flush_that_asks_too_late_what_is_in_flight_takes_the_devices_bytes_away() {
+    shuttle::check_random(|| flush_against_completion(World::careless_ask), ITERATIONS);
 }

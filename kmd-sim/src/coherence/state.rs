@@ -1,15 +1,18 @@
 //! The state of a device, and the life of its buffer objects (kernel: `vmwgfx_drv.c`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::time::Instant;
 
 use super::bo::{Bo, BoId, Mapping, Sync};
-use super::bound::{Access, ResourceId};
-use super::fence::{FenceQueue, WriteSet};
+use super::bound::{Access, Reach, ResourceId};
+use super::fence::FenceQueue;
 use super::gathered::Gathered;
-use crate::addr::{PAGE_SIZE, Pgoff};
+use super::validation::Blanket;
+use super::write_set::{Extent, Write, WriteSet};
+use crate::addr::{PAGE_SIZE, Pgoff, pages_of};
 use crate::coherence::arena::{Arena, smaller_until_it_fits};
-use crate::coherence::page::{Page, PageState};
+use crate::coherence::page::{Page, PageState, in_page};
 use crate::coherence::twin::Twins;
 use crate::error::{Error, Result};
 use crate::mmu::Mmu;
@@ -19,6 +22,7 @@ use crate::svga::HostDevice;
 use crate::sync::Arc;
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
+use crate::ttm::bo::BufferObject;
 use crate::vmwgfx::page_dirty::BoDirty;
 
 /// What exists once a coherent object was mapped: nothing is installed in a process before.
@@ -52,13 +56,45 @@ impl Tracking {
     }
 }
 
-/// Which memory a submitted batch can come to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// What was bound before it was submitted.
-    BoundBefore,
-    /// What is bound later, too: by an address it reads while it runs, or by sparse binding.
-    BoundLater,
+/// The pages of a coherent object that was mapped.
+pub(super) struct Pages<'a> {
+    tbo: &'a BufferObject,
+    node: Pgoff,
+    mapping: &'a mut Mapping,
+    twins: &'a mut Twins,
+    stats: &'a mut Stats,
+}
+
+impl Pages<'_> {
+    /// Calls `op` with page `page` of the object, which it has.
+    pub(super) fn with<R>(&mut self, page: u64, op: impl FnOnce(&mut Page<'_>) -> R) -> R {
+        let offset = to_usize(page * PAGE_SIZE);
+        let bytes = to_usize(self.tbo.bytes_in(page));
+        let state = &mut self.mapping.pages[to_usize(page)];
+        let before = *state;
+        let result = op(&mut Page {
+            guest: self.mapping.driver.slice(offset, bytes),
+            host: self.mapping.host.slice(offset, bytes),
+            twin: self.twins.page(self.node + page),
+            state,
+        });
+        self.stats.twins += u64::from(*state == PageState::Shared && before != PageState::Shared);
+        result
+    }
+
+    /// Takes the device's changes in `bytes` of the object over.
+    pub(super) fn pull(&mut self, bytes: &Range<u64>) {
+        self.stats.bytes_compared += bytes.end - bytes.start;
+        for page in pages_of(bytes) {
+            self.stats.bytes_pulled += self.with(page, |at| at.pull(&in_page(bytes, page)));
+        }
+    }
+
+    /// Gives a page its first content.
+    pub(super) fn adopt(&mut self, page: u64, state: PageState) {
+        self.stats.bytes_compared += self.tbo.bytes_in(page);
+        self.stats.bytes_pulled += self.with(page, |page| page.adopt(state));
+    }
 }
 
 /// All that is protected by the device's reservation.
@@ -70,32 +106,35 @@ pub struct State<H: HostDevice> {
     arena_bytes: u64,
     /// How writes of the CPU are to be found.
     tracker: TrackerChoice,
-    /// What batches can reach.
-    pub(super) reach: Reach,
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     explicit: Option<Arena>,
     /// Objects with recorded dirty pages.
     pub(super) dirty_bos: Vec<BoId>,
-    /// The write set of the next batch, while nothing has changed it.
-    pub(super) write_set: Option<Arc<WriteSet>>,
+    /// Coherent objects that are mapped.
+    pub(super) mapped: BTreeSet<BoId>,
+    /// What is within each [`Reach`].
+    pub(super) blankets: [Blanket; 2],
+    /// The write set made last: the next one is often the same.
+    pub(super) last_set: Option<Arc<WriteSet>>,
     /// Fences of each context.
     pub(super) fences: Vec<FenceQueue>,
     pub(crate) stats: Stats,
 }
 
 impl<H: HostDevice> State<H> {
-    pub(super) fn new(arena_bytes: u64, reach: Reach, tracker: TrackerChoice) -> Self {
+    pub(super) fn new(arena_bytes: u64, tracker: TrackerChoice) -> Self {
         Self {
             bos: HashMap::new(),
             next_bo: 0,
             arena_bytes,
             tracker,
-            reach,
             tracking: None,
             explicit: None,
             dirty_bos: Vec::new(),
-            write_set: None,
+            mapped: BTreeSet::new(),
+            blankets: Default::default(),
+            last_set: None,
             fences: Vec::new(),
             stats: Stats::default(),
         }
@@ -112,9 +151,8 @@ impl<H: HostDevice> State<H> {
     /// Destroys a buffer object, mapped or not (`vmw_bo_destroy`). Its host memory is the caller's.
     pub(crate) fn bo_destroy(&mut self, id: BoId) {
         let Some(bo) = self.bos.remove(&id) else { return };
-        if bo.dirtying.is_none_or(|runs| !runs.is_empty()) {
-            self.invalidate_write_set(id);
-        }
+        self.mapped.remove(&id);
+        self.invalidate_reach(id);
         let Some(node) = bo.tbo.node() else { return };
         match (bo.sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => {
@@ -136,21 +174,25 @@ impl<H: HostDevice> State<H> {
             self.place(host, id)?;
         }
         let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
-        bo.mapped = true;
-        let stale = std::mem::take(&mut bo.stale);
+        let (mapped, coherent) = (std::mem::replace(&mut bo.mapped, true), bo.sync == Sync::Coherent);
         let application = bo.mapping.as_ref().ok_or(Error::Invalid)?.application;
         self.stats.maps += 1;
-        if stale {
-            self.pull_all(id);
+        if coherent && !mapped {
+            self.mapped.insert(id);
+            self.unready(id);
+            self.refresh(id);
         }
         Ok(application)
     }
 
     /// Unmaps a buffer object. What the CPU wrote stays, and reaches the device at the next flush.
     pub(crate) fn bo_unmap(&mut self, id: BoId) {
-        if let Some(bo) = self.bos.get_mut(&id) {
-            bo.mapped = false;
+        if self.mapped.remove(&id) {
+            let pending = self.pending(id);
+            self.unready(id);
+            self.bos.entry(id).and_modify(|bo| bo.stale = pending);
         }
+        self.bos.entry(id).and_modify(|bo| bo.mapped = false);
     }
 
     /// Gives an object its guest pages, and them their first content.
@@ -183,17 +225,10 @@ impl<H: HostDevice> State<H> {
             pages: vec![PageState::Fresh; to_usize(tracked)],
             dirty,
         });
-        // Otherwise it is in no write set yet: the batch that first may write it makes its twins.
-        if bo.device_written {
-            let len = to_usize(size);
-            match sync {
-                Sync::Coherent => {
-                    for page in 0..num_pages {
-                        self.with_page(id, page, |page| page.adopt());
-                    }
-                }
-                Sync::Explicit => application.copy_from(&host, 0, len),
-            }
+        match sync {
+            Sync::Coherent => self.fill(id),
+            Sync::Explicit if bo.device_written => application.copy_from(&host, 0, to_usize(size)),
+            Sync::Explicit => {}
         }
         Ok(())
     }
@@ -220,18 +255,19 @@ impl<H: HostDevice> State<H> {
         page: u64,
         op: impl FnOnce(&mut Page<'_>) -> R,
     ) -> Option<R> {
-        let bo = self.bos.get_mut(&id)?;
-        let node = bo.tbo.node()?.start;
-        let bytes = to_usize(bo.tbo.bytes_in(page));
-        let mapping = bo.mapping.as_mut()?;
-        let offset = to_usize(page * PAGE_SIZE);
-        let mut page = Page {
-            guest: mapping.driver.slice(offset, bytes),
-            host: mapping.host.slice(offset, bytes),
-            twin: self.tracking.as_mut()?.twins.page(node + page),
-            state: mapping.pages.get_mut(to_usize(page))?,
-        };
-        Some(op(&mut page))
+        Some(self.pages(id)?.with(page, op))
+    }
+
+    /// The pages of a coherent object, if it was mapped.
+    pub(super) fn pages(&mut self, id: BoId) -> Option<Pages<'_>> {
+        let bo = self.bos.get_mut(&id).filter(|bo| bo.sync == Sync::Coherent)?;
+        Some(Pages {
+            tbo: &bo.tbo,
+            node: bo.tbo.node()?.start,
+            mapping: bo.mapping.as_mut()?,
+            twins: &mut self.tracking.as_mut()?.twins,
+            stats: &mut self.stats,
+        })
     }
 
     /// Attaches a resource on `bytes` of an object.
@@ -243,18 +279,31 @@ impl<H: HostDevice> State<H> {
         access: Access,
     ) {
         let Some(bo) = self.bos.get_mut(&id) else { return };
-        bo.resources.attach(resource, bytes.start..bytes.end.min(bo.tbo.size()), access);
+        let bytes = bytes.start..bytes.end.min(bo.tbo.size());
+        if bo.resources.attach(resource, bytes.clone(), access) {
+            self.invalidate_reach(id);
+        }
         if access == Access::Dirtying {
-            self.invalidate_write_set(id);
-            self.extend_pending(id);
+            let late = Write { bo: id, bytes, extent: Extent::Within };
+            self.extend_pending(&late, Reach::Anything);
+        }
+    }
+
+    /// Records that the address of a resource was given out.
+    pub(crate) fn resource_give_address(&mut self, id: BoId, resource: ResourceId, offset: u64) {
+        let Some(bo) = self.bos.get_mut(&id) else { return };
+        if let Some(bytes) = bo.resources.give_address(resource, offset) {
+            self.invalidate_reach(id);
+            let late = Write { bo: id, bytes, extent: Extent::Within };
+            self.extend_pending(&late, Reach::Addressed);
         }
     }
 
     /// Detaches a resource. Batches in flight keep it in their write sets.
     pub(crate) fn resource_detach(&mut self, id: BoId, resource: ResourceId, offset: u64) {
         let Some(bo) = self.bos.get_mut(&id) else { return };
-        if bo.resources.detach(resource, offset) == Some(Access::Dirtying) {
-            self.invalidate_write_set(id);
+        if bo.resources.detach(resource, offset) {
+            self.invalidate_reach(id);
         }
     }
 
@@ -276,4 +325,8 @@ impl<H: HostDevice> State<H> {
         }
         Ok(())
     }
+}
+
+pub(super) fn nanos_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
