@@ -32,6 +32,14 @@ impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }
 
+    /// Takes several handles out.
+    pub fn remove_all(&self, handles: impl IntoIterator<Item = K>) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for handle in handles {
+            table.remove(&handle);
+        }
+    }
+
     /// Calls `op` with every entry, unless the table is being changed right now.
     pub fn try_for_each(&self, op: impl FnMut(&Arc<V>)) {
         if let Ok(table) = self.0.try_read() {
