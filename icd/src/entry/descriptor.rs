@@ -121,7 +121,7 @@ pub(super) unsafe extern "system" fn destroy_descriptor_pool(
 ) {
     let state = state!(DEVICES, device; void);
     if let Some(pool) = state.objects.pools.remove(pool) {
-        state.objects.sets.remove_all(pool.take());
+        state.objects.forget_sets(&pool);
     }
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_descriptor_pool)(device, pool, allocator) };
@@ -135,7 +135,7 @@ pub(super) unsafe extern "system" fn reset_descriptor_pool(
 ) -> vk::Result {
     let state = state!(DEVICES, device);
     if let Some(pool) = state.objects.pools.get(pool) {
-        state.objects.sets.remove_all(pool.take());
+        state.objects.forget_sets(&pool);
     }
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().reset_descriptor_pool)(device, pool, flags) }

@@ -56,6 +56,11 @@ impl Objects {
         self.set_layouts.insert(handle, Arc::new(layout));
     }
 
+    /// Forgets the sets of a pool.
+    pub fn forget_sets(&self, pool: &Pool) {
+        self.sets.remove_all(pool.take());
+    }
+
     /// Whether an update with descriptors that shaders cannot write may yet replace some that they can.
     pub fn has_mutable(&self) -> bool {
         // Whoever updates a set was told of its layout, and so comes after the store.
