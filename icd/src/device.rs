@@ -45,6 +45,12 @@ pub(crate) struct LaterFns {
     pub update_with_template: Option<vk::PFN_vkUpdateDescriptorSetWithTemplate>,
     /// `vkCreateRayTracingPipelinesKHR`
     pub create_ray_tracing_pipelines: Option<vk::PFN_vkCreateRayTracingPipelinesKHR>,
+    /// `vkDeferredOperationJoinKHR`
+    pub deferred_operation_join: Option<vk::PFN_vkDeferredOperationJoinKHR>,
+    /// `vkGetDeferredOperationResultKHR`
+    pub deferred_operation_result: Option<vk::PFN_vkGetDeferredOperationResultKHR>,
+    /// `vkDestroyDeferredOperationKHR`
+    pub destroy_deferred_operation: Option<vk::PFN_vkDestroyDeferredOperationKHR>,
     /// `vkCreateShadersEXT`
     pub create_shaders: Option<vk::PFN_vkCreateShadersEXT>,
     /// `vkDestroyShaderEXT`
@@ -115,6 +121,9 @@ impl LaterFns {
                     &[c"vkUpdateDescriptorSetWithTemplate", c"vkUpdateDescriptorSetWithTemplateKHR"],
                 ),
                 create_ray_tracing_pipelines: load(&get, &[c"vkCreateRayTracingPipelinesKHR"]),
+                deferred_operation_join: load(&get, &[c"vkDeferredOperationJoinKHR"]),
+                deferred_operation_result: load(&get, &[c"vkGetDeferredOperationResultKHR"]),
+                destroy_deferred_operation: load(&get, &[c"vkDestroyDeferredOperationKHR"]),
                 create_shaders: load(&get, &[c"vkCreateShadersEXT"]),
                 destroy_shader: load(&get, &[c"vkDestroyShaderEXT"]),
                 get_device_queue2: load(&get, &[c"vkGetDeviceQueue2"]),

@@ -73,7 +73,7 @@ fn code(result: Result<(), vk::Result>) -> vk::Result {
 /// # Safety
 /// `pointer` is valid for `count` elements for `'a`.
 #[expect(unsafe_code, reason = "door to the application's arrays")]
-unsafe fn slice<'a, T>(pointer: *const T, count: u32) -> &'a [T] {
+pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: u32) -> &'a [T] {
     if pointer.is_null() || count == 0 {
         return &[];
     }

@@ -4,34 +4,17 @@
 
 #![allow(unsafe_code, reason = "entry points")]
 
-use std::ffi::CStr;
 use std::sync::Arc;
 
 use ash::vk;
 
 use super::{DEVICES, slice, state};
-use crate::chain;
 use crate::record::Objects;
+use crate::record::infos::{code, graphics_writes, ray_tracing_writes, shader_writes, stages_writes};
 use crate::record::pipeline::PipelineWrites;
-use crate::record::shader::{Module, ModuleWrites, ShaderWrites, UNKNOWN};
+use crate::record::shader::Module;
 
 type Callbacks<'a> = *const vk::AllocationCallbacks<'a>;
-
-/// The code of a module.
-///
-/// # Safety
-/// `info` is valid.
-unsafe fn code<'a>(info: &vk::ShaderModuleCreateInfo<'a>) -> &'a [u32] {
-    // SAFETY: the caller's.
-    unsafe { words(info.p_code, info.code_size) }
-}
-
-/// # Safety
-/// `code` is valid for `size` bytes.
-unsafe fn words<'a>(code: *const u32, size: usize) -> &'a [u32] {
-    // SAFETY: the caller's.
-    unsafe { slice(code, u32::try_from(size / 4).unwrap_or(0)) }
-}
 
 /// `vkCreateShaderModule`
 pub(super) unsafe extern "system" fn create_shader_module(
@@ -62,119 +45,6 @@ pub(super) unsafe extern "system" fn destroy_shader_module(
     state.objects.modules.remove(module);
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_shader_module)(device, module, allocator) };
-}
-
-/// What the shader of a stage may write.
-///
-/// # Safety
-/// `stage` is valid.
-unsafe fn stage_writes(objects: &Objects, stage: &vk::PipelineShaderStageCreateInfo<'_>) -> ShaderWrites {
-    if stage.p_name.is_null() {
-        return UNKNOWN.clone();
-    }
-    // SAFETY: the caller's.
-    let name = unsafe { CStr::from_ptr(stage.p_name) };
-    if let Some(module) = objects.modules.get(stage.module) {
-        return module.writes().entry_point(stage.stage, name).clone();
-    }
-    // SAFETY: the caller's.
-    match unsafe { chain::find::<vk::ShaderModuleCreateInfo<'_>>(stage.p_next) } {
-        // SAFETY: the caller's.
-        Some(info) => ModuleWrites::of(unsafe { code(info) }).entry_point(stage.stage, name).clone(),
-        // A module known by its identifier, for one.
-        None => UNKNOWN.clone(),
-    }
-}
-
-/// What pipelines may write with these stages.
-///
-/// # Safety
-/// `stages` is valid.
-unsafe fn stages_writes(
-    objects: &Objects,
-    stages: &[vk::PipelineShaderStageCreateInfo<'_>],
-) -> PipelineWrites {
-    // SAFETY: the caller's.
-    let writes: Vec<_> = stages.iter().map(|stage| unsafe { stage_writes(objects, stage) }).collect();
-    PipelineWrites::of(&writes)
-}
-
-/// Adds what libraries may write.
-///
-/// # Safety
-/// `info` is valid.
-unsafe fn add_libraries(
-    objects: &Objects,
-    writes: &mut PipelineWrites,
-    info: &vk::PipelineLibraryCreateInfoKHR<'_>,
-) {
-    // SAFETY: the caller's.
-    for library in unsafe { slice(info.p_libraries, info.library_count) } {
-        match objects.pipelines.get(*library) {
-            Some(library) => writes.merge(&library),
-            None => writes.anything = true,
-        }
-    }
-}
-
-/// Whether a graphics pipeline has shader stages of its own; where it has not, its array of stages is ignored
-/// and need not be valid.
-///
-/// # Safety
-/// `info` is valid.
-unsafe fn has_stages(info: &vk::GraphicsPipelineCreateInfo<'_>) -> bool {
-    // SAFETY: the caller's.
-    let library = unsafe { chain::find::<vk::GraphicsPipelineLibraryCreateInfoEXT<'_>>(info.p_next) };
-    if let Some(library) = library {
-        return library.flags.intersects(
-            vk::GraphicsPipelineLibraryFlagsEXT::PRE_RASTERIZATION_SHADERS
-                | vk::GraphicsPipelineLibraryFlagsEXT::FRAGMENT_SHADER,
-        );
-    }
-    // Without that structure, whoever links libraries or is one has no state of its own.
-    // SAFETY: the caller's.
-    let linked = unsafe { chain::find::<vk::PipelineLibraryCreateInfoKHR<'_>>(info.p_next) };
-    // SAFETY: the caller's.
-    let flags2 = unsafe { chain::find::<vk::PipelineCreateFlags2CreateInfoKHR<'_>>(info.p_next) };
-    let is_library = match flags2 {
-        Some(flags2) => flags2.flags.contains(vk::PipelineCreateFlags2KHR::LIBRARY),
-        None => info.flags.contains(vk::PipelineCreateFlags::LIBRARY_KHR),
-    };
-    !is_library && linked.is_none_or(|linked| linked.library_count == 0)
-}
-
-/// # Safety
-/// `info` is valid.
-unsafe fn graphics_writes(objects: &Objects, info: &vk::GraphicsPipelineCreateInfo<'_>) -> PipelineWrites {
-    // SAFETY: the caller's.
-    let mut writes = if unsafe { has_stages(info) } {
-        // SAFETY: the caller's.
-        unsafe { stages_writes(objects, slice(info.p_stages, info.stage_count)) }
-    } else {
-        PipelineWrites::default()
-    };
-    // SAFETY: the caller's.
-    if let Some(linked) = unsafe { chain::find::<vk::PipelineLibraryCreateInfoKHR<'_>>(info.p_next) } {
-        // SAFETY: the caller's.
-        unsafe { add_libraries(objects, &mut writes, linked) };
-    }
-    writes
-}
-
-/// # Safety
-/// `info` is valid.
-unsafe fn ray_tracing_writes(
-    objects: &Objects,
-    info: &vk::RayTracingPipelineCreateInfoKHR<'_>,
-) -> PipelineWrites {
-    // SAFETY: the caller's.
-    let mut writes = unsafe { stages_writes(objects, slice(info.p_stages, info.stage_count)) };
-    // SAFETY: the caller's.
-    if let Some(linked) = unsafe { info.p_library_info.as_ref() } {
-        // SAFETY: the caller's.
-        unsafe { add_libraries(objects, &mut writes, linked) };
-    }
-    writes
 }
 
 /// Enters the pipelines that came into being. After an error the array may hold anything, handles of other
@@ -243,8 +113,7 @@ pub(super) unsafe extern "system" fn create_compute_pipelines(
     result
 }
 
-/// `vkCreateRayTracingPipelinesKHR`. Of a deferred operation the handles are not there yet: such pipelines
-/// may write anything.
+/// `vkCreateRayTracingPipelinesKHR`
 pub(super) unsafe extern "system" fn create_ray_tracing_pipelines(
     device: vk::Device,
     operation: vk::DeferredOperationKHR,
@@ -258,14 +127,65 @@ pub(super) unsafe extern "system" fn create_ray_tracing_pipelines(
     let Some(host) = state.later.create_ray_tracing_pipelines else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let result = unsafe { host(device, operation, cache, count, infos, allocator, out) };
-    if result != vk::Result::OPERATION_DEFERRED_KHR {
+    // SAFETY: valid usage.
+    let infos = unsafe { slice(infos, count) };
+    let objects = &state.objects;
+    // SAFETY: valid usage.
+    let writes = |info: &_| unsafe { ray_tracing_writes(objects, info) };
+    if result == vk::Result::OPERATION_DEFERRED_KHR {
+        objects.deferred.add(operation, out, infos.iter().map(writes).collect());
+    } else {
         // SAFETY: valid usage.
-        let infos = unsafe { slice(infos, count) };
-        let objects = &state.objects;
-        // SAFETY: valid usage.
-        unsafe { enter(objects, result, infos, out, |info| ray_tracing_writes(objects, info)) };
+        unsafe { enter(objects, result, infos, out, writes) };
     }
     result
+}
+
+/// `vkDeferredOperationJoinKHR`; success says that the operation is complete, not that it succeeded.
+pub(super) unsafe extern "system" fn deferred_operation_join(
+    device: vk::Device,
+    operation: vk::DeferredOperationKHR,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.deferred_operation_join else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, operation) };
+    if result == vk::Result::SUCCESS {
+        // SAFETY: valid usage.
+        _ = unsafe { get_deferred_operation_result(device, operation) };
+    }
+    result
+}
+
+/// `vkGetDeferredOperationResultKHR`
+pub(super) unsafe extern "system" fn get_deferred_operation_result(
+    device: vk::Device,
+    operation: vk::DeferredOperationKHR,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    let Some(host) = state.later.deferred_operation_result else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: valid usage.
+    let result = unsafe { host(device, operation) };
+    if result.as_raw() < 0 {
+        state.objects.deferred.remove(operation);
+    } else if result != vk::Result::NOT_READY {
+        // SAFETY: the host says so.
+        unsafe { state.objects.deferred.complete(operation, &state.objects.pipelines) };
+    }
+    result
+}
+
+/// `vkDestroyDeferredOperationKHR`
+pub(super) unsafe extern "system" fn destroy_deferred_operation(
+    device: vk::Device,
+    operation: vk::DeferredOperationKHR,
+    allocator: Callbacks<'_>,
+) {
+    let state = state!(DEVICES, device; void);
+    let Some(host) = state.later.destroy_deferred_operation else { return };
+    state.objects.deferred.remove(operation);
+    // SAFETY: valid usage.
+    unsafe { host(device, operation, allocator) };
 }
 
 /// `vkDestroyPipeline`
@@ -278,19 +198,6 @@ pub(super) unsafe extern "system" fn destroy_pipeline(
     state.objects.pipelines.remove(pipeline);
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_pipeline)(device, pipeline, allocator) };
-}
-
-/// # Safety
-/// `info` is valid.
-unsafe fn shader_writes(info: &vk::ShaderCreateInfoEXT<'_>) -> PipelineWrites {
-    if info.code_type != vk::ShaderCodeTypeEXT::SPIRV || info.p_name.is_null() {
-        return PipelineWrites::unknown();
-    }
-    // SAFETY: the caller's.
-    let code = unsafe { words(info.p_code.cast(), info.code_size) };
-    // SAFETY: the caller's.
-    let name = unsafe { CStr::from_ptr(info.p_name) };
-    PipelineWrites::of([ModuleWrites::of(code).entry_point(info.stage, name)])
 }
 
 /// `vkCreateShadersEXT`

@@ -4,7 +4,9 @@
 //! ([`shader`], per pipeline [`pipeline`]); what stands behind them, the descriptor sets ([`descriptors`],
 //! [`views`]). All of it is an upper bound: what is not understood may write anything.
 
+pub mod deferred;
 pub mod descriptors;
+pub(crate) mod infos;
 pub mod pipeline;
 pub mod shader;
 pub mod views;
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ash::vk;
 
 use crate::handles::HandleMap;
+use deferred::Deferred;
 use descriptors::{DescriptorSet, Pool, SetLayout, Template};
 use pipeline::{PipelineLayout, PipelineWrites};
 use shader::Module;
@@ -27,6 +30,8 @@ pub struct Objects {
     pub modules: HandleMap<vk::ShaderModule, Module>,
     /// Pipelines and pipeline libraries; one that is missing may write anything.
     pub pipelines: HandleMap<vk::Pipeline, PipelineWrites>,
+    /// Pipelines whose creation was deferred.
+    pub deferred: Deferred,
     /// Shader objects; one that is missing may write anything.
     pub shaders: HandleMap<vk::ShaderEXT, PipelineWrites>,
     /// Pipeline layouts.

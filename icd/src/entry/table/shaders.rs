@@ -116,6 +116,24 @@ pub(super) const COMMANDS: &[Command] = &[
         pipeline::create_ray_tracing_pipelines,
         PFN_vkCreateRayTracingPipelinesKHR
     ),
+    command!(
+        c"vkDeferredOperationJoinKHR",
+        Device,
+        pipeline::deferred_operation_join,
+        PFN_vkDeferredOperationJoinKHR
+    ),
+    command!(
+        c"vkGetDeferredOperationResultKHR",
+        Device,
+        pipeline::get_deferred_operation_result,
+        PFN_vkGetDeferredOperationResultKHR
+    ),
+    command!(
+        c"vkDestroyDeferredOperationKHR",
+        Device,
+        pipeline::destroy_deferred_operation,
+        PFN_vkDestroyDeferredOperationKHR
+    ),
     command!(c"vkDestroyPipeline", Device, pipeline::destroy_pipeline, PFN_vkDestroyPipeline),
     command!(c"vkCreateShadersEXT", Device, pipeline::create_shaders, PFN_vkCreateShadersEXT),
     command!(c"vkDestroyShaderEXT", Device, pipeline::destroy_shader, PFN_vkDestroyShaderEXT),
