@@ -11,6 +11,8 @@ pub(super) enum Use {
     Loads,
     /// It reads.
     Reads,
+    /// It hands it to a function, as the parameter that comes one before the operand.
+    Hands,
     /// Everything else: it writes, or puts the operand where nobody follows it.
     Writes,
 }
@@ -43,6 +45,7 @@ pub(super) fn of_operand(op: Op, index: usize) -> Use {
         | Op::ImageQuerySizeLod => Use::Reads,
         // To the first operand, from the second.
         Op::CopyMemory | Op::CopyMemorySized if index == 1 => Use::Reads,
+        Op::FunctionCall if index > 0 => Use::Hands,
         _ => Use::Writes,
     }
 }

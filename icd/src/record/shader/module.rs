@@ -32,6 +32,8 @@ pub(super) struct Parser {
     roots: Vec<Root>,
     /// The root that a value leads to.
     leads_to: HashMap<Word, usize>,
+    /// The roots that parameters are.
+    parameters: HashMap<(Word, usize), usize>,
     /// What every entry point may write: roots that are hidden in initial values.
     hidden: FunctionWrites,
     functions: HashMap<Word, FunctionWrites>,
@@ -66,12 +68,21 @@ enum Type {
     },
 }
 
-/// A variable that can be written.
+/// A variable that can be written, or a parameter that may be one.
 #[derive(Clone, Copy)]
 struct Root {
-    /// Set and binding, where they are known.
-    place: Option<(u32, u32)>,
+    origin: Origin,
     is_image: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Origin {
+    /// Set and binding.
+    Descriptor(u32, u32),
+    /// What was handed to the function.
+    Parameter,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// What a function may write by itself.
@@ -79,6 +90,9 @@ struct Root {
 struct FunctionWrites {
     roots: BTreeSet<usize>,
     callees: BTreeSet<Word>,
+    /// Roots handed to functions: as which parameter of which.
+    handed: BTreeSet<(usize, Word, usize)>,
+    parameters: usize,
     addresses: bool,
     anything: bool,
 }
@@ -105,27 +119,47 @@ impl Parser {
     /// What a function and all that it calls may write.
     fn reached_from(&self, function: Word) -> ShaderWrites {
         let mut writes = ShaderWrites { anything: self.beyond, ..ShaderWrites::default() };
-        self.add(&mut writes, &self.hidden);
+        let mut reached = vec![&self.hidden];
         let (mut seen, mut next) = (HashSet::from([function]), vec![function]);
         while let Some(function) = next.pop() {
             let Some(function) = self.functions.get(&function) else {
                 writes.anything = true;
                 continue;
             };
-            self.add(&mut writes, function);
+            reached.push(function);
             next.extend(function.callees.iter().copied().filter(|callee| seen.insert(*callee)));
+        }
+        for function in &reached {
+            writes.addresses |= function.addresses;
+            writes.anything |= function.anything;
+        }
+        for root in self.written_by(&reached) {
+            match self.roots[root].origin {
+                Origin::Descriptor(set, binding) => _ = writes.bindings.insert((set, binding)),
+                Origin::Parameter => {}
+                Origin::Unknown => writes.anything = true,
+            }
         }
         writes
     }
 
-    fn add(&self, writes: &mut ShaderWrites, function: &FunctionWrites) {
-        writes.addresses |= function.addresses;
-        writes.anything |= function.anything;
-        for root in &function.roots {
-            match self.roots[*root].place {
-                Some(place) => _ = writes.bindings.insert(place),
-                None => writes.anything = true,
+    /// The roots that functions write, themselves or by handing them to one that does.
+    fn written_by(&self, functions: &[&FunctionWrites]) -> BTreeSet<usize> {
+        let mut written: BTreeSet<_> =
+            functions.iter().flat_map(|function| &function.roots).copied().collect();
+        loop {
+            let handed = functions.iter().flat_map(|function| &function.handed);
+            let more: Vec<_> = handed
+                .filter(|(root, callee, index)| {
+                    let parameter = self.parameters.get(&(*callee, *index));
+                    !written.contains(root) && parameter.is_none_or(|parameter| written.contains(parameter))
+                })
+                .map(|(root, ..)| *root)
+                .collect();
+            if more.is_empty() {
+                return written;
             }
+            written.extend(more);
         }
     }
 
@@ -208,12 +242,37 @@ impl Parser {
         }
     }
 
+    /// A parameter of the function that is being declared.
+    fn declare_parameter(&mut self, instruction: &Instruction) {
+        let (Some(id), Some((function, writes))) = (instruction.result_id, &mut self.function) else {
+            return;
+        };
+        let index = writes.parameters;
+        writes.parameters += 1;
+        let is_image = match instruction.result_type.and_then(|id| self.types.get(&id)) {
+            Some(Type::StorageImage) => true,
+            Some(Type::Pointer { class, .. }) => match Storage::of(*class) {
+                Storage::Buffers | Storage::Uniforms => false,
+                Storage::Images => true,
+                // Whoever hands a root to such a parameter, writes it.
+                Storage::Private | Storage::Unknown => return,
+            },
+            _ => return,
+        };
+        self.parameters.insert((*function, index), self.roots.len());
+        self.leads_to.insert(id, self.roots.len());
+        self.roots.push(Root { origin: Origin::Parameter, is_image });
+    }
+
     /// The root that a variable is, if it can be written.
     fn root(&self, variable: Word, class: StorageClass, pointee: Option<Word>) -> Option<Root> {
-        let unknown = Some(Root { place: None, is_image: true });
+        let unknown = Some(Root { origin: Origin::Unknown, is_image: true });
         let default = Decorations::default();
         let decorations = self.decorations.get(&variable).unwrap_or(&default);
-        let place = decorations.set.zip(decorations.binding);
+        let origin = match decorations.set.zip(decorations.binding) {
+            Some((set, binding)) => Origin::Descriptor(set, binding),
+            None => Origin::Unknown,
+        };
         let pointee_type = pointee.and_then(|id| self.types.get(&id));
         let pointee_decorations = pointee.and_then(|id| self.decorations.get(&id)).unwrap_or(&default);
         let read_only = decorations.non_writable;
@@ -225,12 +284,12 @@ impl Parser {
                     || *members > 0
                         && (0..*members)
                             .all(|member| pointee_decorations.non_writable_members.contains(&member));
-                (!read_only).then_some(Root { place, is_image: false })
+                (!read_only).then_some(Root { origin, is_image: false })
             }
-            (Storage::Buffers, None) => (!read_only).then_some(Root { place, is_image: false }),
+            (Storage::Buffers, None) => (!read_only).then_some(Root { origin, is_image: false }),
             (Storage::Images, Some(Type::ReadOnly)) => None,
             (Storage::Images, Some(Type::StorageImage)) => {
-                (!read_only).then_some(Root { place, is_image: true })
+                (!read_only).then_some(Root { origin, is_image: true })
             }
             _ => unknown,
         }
@@ -254,6 +313,10 @@ impl Parser {
             let Some(id) = operand.id_ref_any() else { continue };
             if let Some(root) = self.leads_to.get(&id).copied() {
                 match of_operand(op, index) {
+                    Use::Hands => {
+                        let callee = instruction.operands[0].id_ref_any().unwrap_or_default();
+                        writes.handed.insert((root, callee, index - 1));
+                    }
                     Use::Loads if !self.roots[root].is_image => {}
                     Use::Reads => {}
                     Use::Passes | Use::Loads if passed.is_none_or(|passed| passed == root) => {
@@ -315,6 +378,10 @@ impl Consumer for Parser {
             (op, _) if op.is_type() => self.declare_type(&instruction),
             (Op::Function, _) => {
                 self.function = instruction.result_id.map(|id| (id, FunctionWrites::default()));
+            }
+            (Op::FunctionParameter, _) => {
+                self.declare_parameter(&instruction);
+                self.follow(&instruction);
             }
             (Op::FunctionEnd, _) => self.functions.extend(self.function.take()),
             (op, _) => {
