@@ -28,8 +28,8 @@
 //! can be safe is.
 //!
 //! # Lock order
-//! Handle tables (each for the time of one lookup, none while another is held), then the kernel driver's
-//! reservation. No lock is held across a call of the host driver that may wait.
+//! The contents of a descriptor set (one at a time), then handle tables (each for the time of one lookup, none
+//! while another is held), then the kernel driver's reservation. No lock is held across a call of the host driver that may wait.
 
 #![deny(unsafe_code)]
 #![expect(

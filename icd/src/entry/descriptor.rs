@@ -141,7 +141,7 @@ pub(super) unsafe extern "system" fn reset_descriptor_pool(
     unsafe { (state.fns.fp_v1_0().reset_descriptor_pool)(device, pool, flags) }
 }
 
-/// `vkAllocateDescriptorSets`. How many descriptors of variable count a set has does not matter: those that
+/// `vkAllocateDescriptorSets`. A set whose layout is not known has no entry. How many descriptors of variable count a set has does not matter: those that
 /// are written are kept.
 pub(super) unsafe extern "system" fn allocate_descriptor_sets(
     device: vk::Device,
@@ -162,7 +162,7 @@ pub(super) unsafe extern "system" fn allocate_descriptor_sets(
             pool.add(sets);
         }
         for (set, layout) in sets.iter().zip(layouts) {
-            let layout = state.objects.set_layouts.get(*layout).unwrap_or_default();
+            let Some(layout) = state.objects.set_layouts.get(*layout) else { continue };
             let contents = DescriptorSet::new(info.descriptor_pool, layout);
             state.objects.sets.insert(*set, Arc::new(contents));
         }

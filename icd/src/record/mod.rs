@@ -40,7 +40,7 @@ pub struct Objects {
     pub set_layouts: HandleMap<vk::DescriptorSetLayout, SetLayout>,
     /// Descriptor pools.
     pub pools: HandleMap<vk::DescriptorPool, Pool>,
-    /// Descriptor sets.
+    /// Descriptor sets; through one that is missing anything may be written.
     pub sets: HandleMap<vk::DescriptorSet, DescriptorSet>,
     /// Descriptor update templates.
     pub templates: HandleMap<vk::DescriptorUpdateTemplate, Template>,

@@ -227,7 +227,7 @@ fn templates_find_their_descriptors_by_offset_and_stride() {
     for (offset, name) in [(1, 3), (41, 4)] {
         // SAFETY: the data is long enough for both.
         unsafe {
-            data.as_mut_ptr().add(offset).cast::<vk::DescriptorBufferInfo>().write_unaligned(info(name))
+            data.as_mut_ptr().add(offset).cast::<vk::DescriptorBufferInfo>().write_unaligned(info(name));
         };
     }
     let template = Template::new(Some(Arc::clone(&layout)), &entries);

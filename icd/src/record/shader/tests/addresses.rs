@@ -25,7 +25,6 @@ fn with_pointer(main: &'static str, functions: &'static str) -> ShaderWrites {
             %takes = OpTypeFunction %void %number_at",
         main,
         functions,
-        ..Source::default()
     }
     .writes()
 }
