@@ -3,18 +3,19 @@
 //! The handles are the host driver's own. It may give the same value again after a destroy, so entries
 //! die with their object.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use rustc_hash::FxHashMap;
+
 /// State by handle. Lookups from several threads run side by side.
 #[derive(Debug)]
-pub struct HandleMap<K, V>(LazyLock<RwLock<HashMap<K, Arc<V>>>>);
+pub struct HandleMap<K, V>(LazyLock<RwLock<FxHashMap<K, Arc<V>>>>);
 
 impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
     /// An empty table.
     pub const fn new() -> Self {
-        Self(LazyLock::new(|| RwLock::new(HashMap::new())))
+        Self(LazyLock::new(|| RwLock::new(FxHashMap::default())))
     }
 
     /// The state of `handle`.

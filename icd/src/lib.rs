@@ -28,7 +28,7 @@
 //! can be safe is.
 //!
 //! # Lock order
-//! The contents of a descriptor set (one at a time), then handle tables (each for the time of one lookup, none
+//! The contents of a descriptor set or pool (one at a time), then handle tables (each for one lookup, none
 //! while another is held), then the kernel driver's reservation. No lock is held across a call of the host driver that may wait.
 
 #![deny(unsafe_code)]

@@ -107,8 +107,10 @@ pub(super) unsafe extern "system" fn create_descriptor_pool(
     // SAFETY: valid usage.
     let result = unsafe { (state.fns.fp_v1_0().create_descriptor_pool)(device, info, allocator, out) };
     if result == vk::Result::SUCCESS {
+        // SAFETY: valid usage.
+        let pool = Pool::new(unsafe { (*info).flags });
         // SAFETY: written by the host.
-        state.objects.pools.insert(unsafe { *out }, Arc::new(Pool::default()));
+        state.objects.pools.insert(unsafe { *out }, Arc::new(pool));
     }
     result
 }
@@ -162,9 +164,9 @@ pub(super) unsafe extern "system" fn allocate_descriptor_sets(
             pool.add(sets);
         }
         for (set, layout) in sets.iter().zip(layouts) {
-            let Some(layout) = state.objects.set_layouts.get(*layout) else { continue };
-            let contents = DescriptorSet::new(info.descriptor_pool, layout);
-            state.objects.sets.insert(*set, Arc::new(contents));
+            if let Some(layout) = state.objects.set_layouts.get(*layout) {
+                state.objects.sets.insert(*set, Arc::new(DescriptorSet::new(layout)));
+            }
         }
     }
     result

@@ -63,7 +63,7 @@ impl Objects {
 
     /// Forgets the sets of a pool.
     pub fn forget_sets(&self, pool: &Pool) {
-        self.sets.remove_all(pool.take());
+        pool.empty(|sets| self.sets.remove_all(sets));
     }
 
     /// Whether an update with descriptors that shaders cannot write may yet replace some that they can.

@@ -1,10 +1,10 @@
 //! The contents of descriptor sets.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
+use rustc_hash::FxHashSet;
 
 use super::layout::{Binding, SetLayout};
 
@@ -57,15 +57,21 @@ pub struct Descriptors {
 /// State of a `VkDescriptorSet`.
 #[derive(Debug)]
 pub struct DescriptorSet {
-    pool: vk::DescriptorPool,
     layout: Arc<SetLayout>,
     version: AtomicU64,
     descriptors: Mutex<Descriptors>,
 }
 
 /// State of a `VkDescriptorPool`: its sets.
-#[derive(Debug, Default)]
-pub struct Pool(Mutex<HashSet<vk::DescriptorSet>>);
+#[derive(Debug)]
+pub struct Pool(Mutex<Sets>);
+
+#[derive(Debug)]
+enum Sets {
+    /// Of a pool whose sets cannot be freed one by one.
+    List(Vec<vk::DescriptorSet>),
+    Free(FxHashSet<vk::DescriptorSet>),
+}
 
 impl Target {
     /// What to compare: ranges cannot be.
@@ -179,9 +185,8 @@ fn moved(target: Target, dynamic_offsets: &[u32], first: u32, element: u32) -> T
 
 impl DescriptorSet {
     /// An empty set.
-    pub fn new(pool: vk::DescriptorPool, layout: Arc<SetLayout>) -> Self {
+    pub fn new(layout: Arc<SetLayout>) -> Self {
         Self {
-            pool,
             version: AtomicU64::new(new_version()),
             descriptors: Mutex::new(Descriptors::new(Arc::clone(&layout))),
             layout,
@@ -191,11 +196,6 @@ impl DescriptorSet {
     /// Its layout.
     pub fn layout(&self) -> &Arc<SetLayout> {
         &self.layout
-    }
-
-    /// The pool it came from.
-    pub fn pool(&self) -> vk::DescriptorPool {
-        self.pool
     }
 
     /// How many dynamic offsets it takes.
@@ -236,25 +236,41 @@ fn new_version() -> u64 {
 }
 
 impl Pool {
+    /// An empty pool.
+    pub fn new(flags: vk::DescriptorPoolCreateFlags) -> Self {
+        Self(Mutex::new(if flags.contains(vk::DescriptorPoolCreateFlags::FREE_DESCRIPTOR_SET) {
+            Sets::Free(FxHashSet::default())
+        } else {
+            Sets::List(Vec::new())
+        }))
+    }
+
     /// Remembers sets.
     pub fn add(&self, sets: &[vk::DescriptorSet]) {
-        self.lock().extend(sets);
+        match &mut *self.lock() {
+            Sets::List(list) => list.extend(sets),
+            Sets::Free(own) => own.extend(sets),
+        }
     }
 
     /// Forgets sets.
     pub fn remove(&self, sets: &[vk::DescriptorSet]) {
-        let mut own = self.lock();
-        for set in sets {
-            own.remove(set);
+        if let Sets::Free(own) = &mut *self.lock() {
+            for set in sets {
+                own.remove(set);
+            }
         }
     }
 
-    /// All its sets, which are forgotten.
-    pub fn take(&self) -> HashSet<vk::DescriptorSet> {
-        std::mem::take(&mut self.lock())
+    /// Gives `forget` all its sets, which are forgotten.
+    pub fn empty(&self, forget: impl FnOnce(&mut dyn Iterator<Item = vk::DescriptorSet>)) {
+        match &mut *self.lock() {
+            Sets::List(list) => forget(&mut list.drain(..)),
+            Sets::Free(own) => forget(&mut own.drain()),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<vk::DescriptorSet>> {
+    fn lock(&self) -> MutexGuard<'_, Sets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

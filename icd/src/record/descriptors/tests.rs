@@ -13,8 +13,6 @@ use super::*;
 use crate::record::Objects;
 use crate::record::views::{BufferView, ImageView};
 
-const POOL: vk::DescriptorPool = vk::DescriptorPool::null();
-
 type Type = vk::DescriptorType;
 
 fn layout(bindings: &[(u32, Type, u32)]) -> Arc<SetLayout> {
@@ -52,7 +50,7 @@ struct Set<'a> {
 impl<'a> Set<'a> {
     fn new(objects: &'a Objects, handle: u64, layout: &Arc<SetLayout>) -> Self {
         let handle = vk::DescriptorSet::from_raw(handle);
-        objects.sets.insert(handle, Arc::new(DescriptorSet::new(POOL, Arc::clone(layout))));
+        objects.sets.insert(handle, Arc::new(DescriptorSet::new(Arc::clone(layout))));
         Self { objects, handle }
     }
 
@@ -297,7 +295,7 @@ fn the_version_tells_of_changes_alone() {
 fn sets_go_with_their_pool_and_a_new_one_of_the_same_name_is_empty() {
     let objects = Objects::default();
     let layout = layout(&[(0, Type::STORAGE_BUFFER, 1)]);
-    let pool = Pool::default();
+    let pool = Pool::new(vk::DescriptorPoolCreateFlags::FREE_DESCRIPTOR_SET);
     let sets = [1, 2].map(|name| Set::new(&objects, name, &layout));
     pool.add(&sets.each_ref().map(|set| set.handle));
     sets[0].write(0, 0, Type::STORAGE_BUFFER, &[info(1)]);
@@ -310,6 +308,17 @@ fn sets_go_with_their_pool_and_a_new_one_of_the_same_name_is_empty() {
     let again = Set::new(&objects, 1, &layout);
     assert_eq!(again.all(), []);
     assert_ne!(again.state().version(), version);
+}
+
+#[test]
+fn a_pool_that_is_reset_as_a_whole_forgets_the_whole() {
+    let objects = Objects::default();
+    let layout = layout(&[(0, Type::STORAGE_BUFFER, 1)]);
+    let pool = Pool::new(vk::DescriptorPoolCreateFlags::empty());
+    let sets = [1, 2].map(|name| Set::new(&objects, name, &layout).handle);
+    pool.add(&sets);
+    objects.forget_sets(&pool);
+    assert!(sets.iter().all(|set| objects.sets.get(*set).is_none()));
 }
 
 #[test]
