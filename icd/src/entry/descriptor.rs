@@ -25,12 +25,24 @@ unsafe fn set_layout(info: &vk::DescriptorSetLayoutCreateInfo<'_>) -> SetLayout 
     let flags = unsafe { chain::find::<vk::DescriptorSetLayoutBindingFlagsCreateInfo<'_>>(info.p_next) };
     // SAFETY: the caller's.
     let flags = flags.map_or(&[][..], |flags| unsafe { slice(flags.p_binding_flags, flags.binding_count) });
-    SetLayout::new(bindings.iter().enumerate().map(|(index, binding)| BindingInfo {
-        number: binding.binding,
-        descriptor_type: binding.descriptor_type,
-        count: binding.descriptor_count,
-        flags: flags.get(index).copied().unwrap_or_default(),
-    }))
+    // SAFETY: the caller's.
+    let mutable = unsafe { chain::find::<vk::MutableDescriptorTypeCreateInfoEXT<'_>>(info.p_next) };
+    let lists = mutable.map_or(&[][..], |mutable| {
+        // SAFETY: the caller's.
+        unsafe { slice(mutable.p_mutable_descriptor_type_lists, mutable.mutable_descriptor_type_list_count) }
+    });
+    SetLayout::new(
+        bindings.iter().enumerate().map(|(index, binding)| BindingInfo {
+            number: binding.binding,
+            descriptor_type: binding.descriptor_type,
+            count: binding.descriptor_count,
+            flags: flags.get(index).copied().unwrap_or_default(),
+            // SAFETY: the caller's.
+            mutable_types: lists
+                .get(index)
+                .map(|list| unsafe { slice(list.p_descriptor_types, list.descriptor_type_count) }),
+        }),
+    )
 }
 
 /// `vkCreateDescriptorSetLayout`

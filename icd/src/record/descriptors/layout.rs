@@ -29,11 +29,13 @@ pub(super) struct Binding {
 
 /// What the application says of a binding.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BindingInfo {
+pub(crate) struct BindingInfo<'a> {
     pub(crate) number: u32,
     pub(crate) descriptor_type: vk::DescriptorType,
     pub(crate) count: u32,
     pub(crate) flags: vk::DescriptorBindingFlags,
+    /// What a mutable descriptor may be, if that is said.
+    pub(crate) mutable_types: Option<&'a [vk::DescriptorType]>,
 }
 
 /// Descriptors of an update that lie in one binding.
@@ -51,12 +53,15 @@ pub(super) struct Run {
 
 impl SetLayout {
     /// A layout of these bindings.
-    pub(crate) fn new(infos: impl IntoIterator<Item = BindingInfo>) -> Self {
+    pub(crate) fn new<'a>(infos: impl IntoIterator<Item = BindingInfo<'a>>) -> Self {
         let mut infos: Vec<_> = infos.into_iter().collect();
         infos.sort_by_key(|info| info.number);
         let mut layout = Self::default();
         for info in infos {
-            let is_mutable = info.descriptor_type == vk::DescriptorType::MUTABLE_EXT;
+            let can_be_written =
+                |types: &[vk::DescriptorType]| types.iter().any(|ty| Kind::of(*ty).is_some());
+            let is_mutable = info.descriptor_type == vk::DescriptorType::MUTABLE_EXT
+                && info.mutable_types.is_none_or(can_be_written);
             let slots = (is_mutable || Kind::of(info.descriptor_type).is_some()).then_some(layout.slots);
             layout.slots += usize::from(slots.is_some());
             let is_dynamic = matches!(

@@ -21,6 +21,7 @@ fn layout(bindings: &[(u32, Type, u32)]) -> Arc<SetLayout> {
         descriptor_type,
         count,
         flags: vk::DescriptorBindingFlags::empty(),
+        mutable_types: None,
     })))
 }
 
@@ -267,13 +268,21 @@ fn a_mutable_descriptor_is_what_it_was_last() {
     assert_eq!(set.all(), [bytes(4)]);
 }
 
-fn mutable() -> BindingInfo {
+fn mutable() -> BindingInfo<'static> {
     BindingInfo {
         number: 0,
         descriptor_type: Type::MUTABLE_EXT,
         count: 1,
         flags: vk::DescriptorBindingFlags::UPDATE_AFTER_BIND,
+        mutable_types: None,
     }
+}
+
+#[test]
+fn a_mutable_descriptor_that_shaders_can_only_read_is_not_kept() {
+    let of = |types| SetLayout::new([BindingInfo { mutable_types: Some(types), ..mutable() }]).is_mutable();
+    assert!(!of(&[Type::SAMPLED_IMAGE, Type::UNIFORM_BUFFER]));
+    assert!(of(&[Type::SAMPLED_IMAGE, Type::STORAGE_TEXEL_BUFFER]));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! which a descriptor can be written: a storage buffer or storage image that is not declared `NonWritable`.
 //! Access chains, copies and loads of images pass a root on; a function called with it does with it what it
 //! does with its parameter; a few instructions are known to only read; whatever else a root gets into counts
-//! as a write ([`analysis`]). So an instruction nobody thought of errs
+//! as a write (`analysis`). So an instruction nobody thought of errs
 //! on the safe side. Pointers to physical storage are told by their type, wherever they come from.
 
 mod analysis;
