@@ -161,6 +161,8 @@ fn an_update_goes_on_in_the_next_binding() {
     assert_eq!(set.targets(Bindings::These(&[0]), &[]), [bytes(1)]);
     assert_eq!(set.targets(Bindings::These(&[3]), &[]), [bytes(2)]);
     assert_eq!(set.targets(Bindings::These(&[4]), &[]), [bytes(3)]);
+    set.write(0, 3, Type::STORAGE_BUFFER, &[info(4)]);
+    assert_eq!(set.targets(Bindings::These(&[4]), &[]), [bytes(4)], "its elements are counted on, too");
 }
 
 #[test]

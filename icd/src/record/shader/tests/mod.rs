@@ -121,6 +121,30 @@ mod what_is_not_understood {
     }
 
     #[test]
+    fn code_that_is_partly_elsewhere_may_write_anything() {
+        let mut words = compile_wgsl(STORES);
+        assert_eq!(main_of(&words), bindings(&[(0, 0)]));
+        // The capability Shader (1) becomes Linkage (5).
+        let at = words.windows(2).position(|w| w == [0x0002_0011, 1]).unwrap();
+        words[at + 1] = 5;
+        assert!(main_of(&words).anything);
+    }
+
+    #[test]
+    fn decorations_in_groups_may_mean_anything() {
+        let source = Source {
+            interface: "%grouped",
+            decorations: "OpDecorate %group DescriptorSet 0
+                OpDecorate %group Binding 0
+                %group = OpDecorationGroup
+                OpGroupDecorate %group %grouped",
+            globals: "%grouped = OpVariable %buffer StorageBuffer",
+            ..Source::default()
+        };
+        assert!(source.writes().anything);
+    }
+
+    #[test]
     fn a_written_variable_without_a_place_is_anywhere() {
         let source = Source {
             interface: "%lost",
