@@ -16,6 +16,7 @@ use crate::extensions::{self, MAP_MEMORY2};
 use crate::handles::HandleMap;
 use crate::instance::{PhysicalDevice, load};
 use crate::memory_types::Kind;
+use crate::record::Objects;
 use crate::resources::Resource;
 use crate::submission::Signals;
 use crate::transport::{MappedHost, vk_result};
@@ -34,6 +35,26 @@ pub(crate) struct LaterFns {
     pub device_buffer_requirements: Option<vk::PFN_vkGetDeviceBufferMemoryRequirements>,
     /// `vkGetDeviceImageMemoryRequirements`
     pub device_image_requirements: Option<vk::PFN_vkGetDeviceImageMemoryRequirements>,
+    /// `vkGetBufferDeviceAddress`
+    pub get_buffer_device_address: Option<vk::PFN_vkGetBufferDeviceAddress>,
+    /// `vkCreateDescriptorUpdateTemplate`
+    pub create_update_template: Option<vk::PFN_vkCreateDescriptorUpdateTemplate>,
+    /// `vkDestroyDescriptorUpdateTemplate`
+    pub destroy_update_template: Option<vk::PFN_vkDestroyDescriptorUpdateTemplate>,
+    /// `vkUpdateDescriptorSetWithTemplate`
+    pub update_with_template: Option<vk::PFN_vkUpdateDescriptorSetWithTemplate>,
+    /// `vkCreateRayTracingPipelinesKHR`
+    pub create_ray_tracing_pipelines: Option<vk::PFN_vkCreateRayTracingPipelinesKHR>,
+    /// `vkDeferredOperationJoinKHR`
+    pub deferred_operation_join: Option<vk::PFN_vkDeferredOperationJoinKHR>,
+    /// `vkGetDeferredOperationResultKHR`
+    pub deferred_operation_result: Option<vk::PFN_vkGetDeferredOperationResultKHR>,
+    /// `vkDestroyDeferredOperationKHR`
+    pub destroy_deferred_operation: Option<vk::PFN_vkDestroyDeferredOperationKHR>,
+    /// `vkCreateShadersEXT`
+    pub create_shaders: Option<vk::PFN_vkCreateShadersEXT>,
+    /// `vkDestroyShaderEXT`
+    pub destroy_shader: Option<vk::PFN_vkDestroyShaderEXT>,
     /// `vkGetDeviceQueue2`
     pub get_device_queue2: Option<vk::PFN_vkGetDeviceQueue2>,
     /// `vkQueueSubmit2`
@@ -79,6 +100,32 @@ impl LaterFns {
                     &get,
                     &[c"vkGetDeviceImageMemoryRequirements", c"vkGetDeviceImageMemoryRequirementsKHR"],
                 ),
+                get_buffer_device_address: load(
+                    &get,
+                    &[
+                        c"vkGetBufferDeviceAddress",
+                        c"vkGetBufferDeviceAddressKHR",
+                        c"vkGetBufferDeviceAddressEXT",
+                    ],
+                ),
+                create_update_template: load(
+                    &get,
+                    &[c"vkCreateDescriptorUpdateTemplate", c"vkCreateDescriptorUpdateTemplateKHR"],
+                ),
+                destroy_update_template: load(
+                    &get,
+                    &[c"vkDestroyDescriptorUpdateTemplate", c"vkDestroyDescriptorUpdateTemplateKHR"],
+                ),
+                update_with_template: load(
+                    &get,
+                    &[c"vkUpdateDescriptorSetWithTemplate", c"vkUpdateDescriptorSetWithTemplateKHR"],
+                ),
+                create_ray_tracing_pipelines: load(&get, &[c"vkCreateRayTracingPipelinesKHR"]),
+                deferred_operation_join: load(&get, &[c"vkDeferredOperationJoinKHR"]),
+                deferred_operation_result: load(&get, &[c"vkGetDeferredOperationResultKHR"]),
+                destroy_deferred_operation: load(&get, &[c"vkDestroyDeferredOperationKHR"]),
+                create_shaders: load(&get, &[c"vkCreateShadersEXT"]),
+                destroy_shader: load(&get, &[c"vkDestroyShaderEXT"]),
                 get_device_queue2: load(&get, &[c"vkGetDeviceQueue2"]),
                 queue_submit2: load(&get, &[c"vkQueueSubmit2", c"vkQueueSubmit2KHR"]),
                 wait_semaphores: load(&get, &[c"vkWaitSemaphores", c"vkWaitSemaphoresKHR"]),
@@ -115,6 +162,8 @@ pub struct DeviceState {
     pub buffers: HandleMap<vk::Buffer, Resource>,
     /// Images.
     pub images: HandleMap<vk::Image, Resource>,
+    /// What shaders write through.
+    pub objects: Objects,
     /// Whether the application enabled `VK_KHR_map_memory2`.
     pub map_memory2: bool,
     next_resource: AtomicU64,
@@ -213,6 +262,7 @@ impl DeviceState {
             memories: HandleMap::new(),
             buffers: HandleMap::new(),
             images: HandleMap::new(),
+            objects: Objects::default(),
             map_memory2,
             next_resource: AtomicU64::new(0),
             timelines: Mutex::default(),
@@ -247,6 +297,13 @@ impl DeviceState {
         let Some(resource) = resource else { return };
         for (bo, offset) in resource.take_bindings() {
             self.km.resource_detach(bo, resource.id, offset);
+        }
+    }
+
+    /// Records that the application knows the address of a buffer: shaders may write it without a descriptor.
+    pub fn address_given(&self, buffer: vk::Buffer) {
+        if let Some(resource) = self.buffers.get(buffer) {
+            resource.give_address();
         }
     }
 

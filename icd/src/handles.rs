@@ -3,18 +3,19 @@
 //! The handles are the host driver's own. It may give the same value again after a destroy, so entries
 //! die with their object.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use rustc_hash::FxHashMap;
+
 /// State by handle. Lookups from several threads run side by side.
 #[derive(Debug)]
-pub struct HandleMap<K, V>(LazyLock<RwLock<HashMap<K, Arc<V>>>>);
+pub struct HandleMap<K, V>(LazyLock<RwLock<FxHashMap<K, Arc<V>>>>);
 
 impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
     /// An empty table.
     pub const fn new() -> Self {
-        Self(LazyLock::new(|| RwLock::new(HashMap::new())))
+        Self(LazyLock::new(|| RwLock::new(FxHashMap::default())))
     }
 
     /// The state of `handle`.
@@ -30,6 +31,14 @@ impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
     /// Takes a handle out.
     pub fn remove(&self, handle: K) -> Option<Arc<V>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&handle)
+    }
+
+    /// Takes several handles out.
+    pub fn remove_all(&self, handles: impl IntoIterator<Item = K>) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for handle in handles {
+            table.remove(&handle);
+        }
     }
 
     /// Calls `op` with every entry, unless the table is being changed right now.

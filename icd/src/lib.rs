@@ -13,6 +13,7 @@
 //! | [`instance`], [`device`] | per-handle state |
 //! | [`memory_types`] | the table of memory types and its translation |
 //! | [`resources`] | what the device may do with buffers and images |
+//! | [`record`] | what shaders may write: SPIR-V, pipelines, descriptor sets |
 //! | [`submission`] | batches, each followed by a signal of Lockstep's own |
 //! | [`transport`] | the host driver as the simulated kernel driver's device |
 //! | [`extensions`] | which extensions pass, and why |
@@ -27,8 +28,8 @@
 //! can be safe is.
 //!
 //! # Lock order
-//! Handle tables (each for the time of one lookup, none while another is held), then the kernel driver's
-//! reservation. No lock is held across a call of the host driver that may wait.
+//! The contents of a descriptor set or pool (one at a time), then handle tables (each for one lookup, none
+//! while another is held), then the kernel driver's reservation. No lock is held across a call of the host driver that may wait.
 
 #![deny(unsafe_code)]
 #![expect(
@@ -46,6 +47,7 @@ pub mod host;
 pub mod instance;
 pub mod logger;
 pub mod memory_types;
+pub mod record;
 pub mod resources;
 pub mod stats;
 pub mod submission;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "reads create infos")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use ash::vk;
@@ -37,12 +38,24 @@ pub struct Resource {
     pub access: Access,
     /// Where it was attached: object and offset.
     bindings: Mutex<Vec<(BoId, u64)>>,
+    /// Whether the application knows its device address.
+    addressed: AtomicBool,
 }
 
 impl Resource {
     /// An unbound resource.
     pub fn new(id: ResourceId, access: Access) -> Self {
-        Self { id, access, bindings: Mutex::default() }
+        Self { id, access, bindings: Mutex::default(), addressed: AtomicBool::new(false) }
+    }
+
+    /// Remembers that its device address was given out; `false` when it was before.
+    pub fn give_address(&self) -> bool {
+        !self.addressed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether its device address was given out.
+    pub fn is_addressed(&self) -> bool {
+        self.addressed.load(Ordering::Relaxed)
     }
 
     /// Remembers a binding; `false` when it was known.

@@ -7,7 +7,9 @@
 //! | [`physical_device`] | properties, features, extensions |
 //! | [`device`] | "Devices and Queues" |
 //! | [`memory`] | "Memory Allocation" |
-//! | [`resource`] | "Resource Creation" |
+//! | [`resource`], [`view`] | "Resource Creation" |
+//! | [`descriptor`] | "Resource Descriptors" |
+//! | [`pipeline`] | "Shaders", "Pipelines" |
 //! | [`queue`] | "Command Buffers", submission |
 //! | [`sync`] | "Synchronization", "Queries": what reports completion, what signals |
 //!
@@ -16,15 +18,18 @@
 //! specification's valid usage rules; each relies on that for every pointer it is given and for handles
 //! being alive. This is the one argument behind their unsafe blocks.
 
+pub mod descriptor;
 pub mod device;
 pub mod instance;
 pub mod loader;
 pub mod memory;
 pub mod physical_device;
+pub mod pipeline;
 pub mod queue;
 pub mod resource;
 pub mod sync;
 mod table;
+pub mod view;
 
 use ash::vk;
 
@@ -68,7 +73,7 @@ fn code(result: Result<(), vk::Result>) -> vk::Result {
 /// # Safety
 /// `pointer` is valid for `count` elements for `'a`.
 #[expect(unsafe_code, reason = "door to the application's arrays")]
-unsafe fn slice<'a, T>(pointer: *const T, count: u32) -> &'a [T] {
+pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: u32) -> &'a [T] {
     if pointer.is_null() || count == 0 {
         return &[];
     }

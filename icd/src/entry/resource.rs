@@ -22,7 +22,13 @@ pub(super) unsafe extern "system" fn create_buffer(
         // SAFETY: valid usage.
         let access = unsafe { buffer_access(&*info) };
         // SAFETY: written by the host.
-        state.buffers.insert(unsafe { *out }, state.new_resource(access));
+        let buffer = unsafe { *out };
+        state.buffers.insert(buffer, state.new_resource(access));
+        // SAFETY: valid usage.
+        if unsafe { (*info).flags }.contains(vk::BufferCreateFlags::DEVICE_ADDRESS_CAPTURE_REPLAY) {
+            // Its address is known from an earlier run.
+            state.address_given(buffer);
+        }
     }
     result
 }
@@ -37,6 +43,19 @@ pub(super) unsafe extern "system" fn destroy_buffer(
     state.unbind(state.buffers.remove(buffer));
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_buffer)(device, buffer, allocator) };
+}
+
+/// `vkGetBufferDeviceAddress`
+pub(super) unsafe extern "system" fn get_buffer_device_address(
+    device: vk::Device,
+    info: *const vk::BufferDeviceAddressInfo<'_>,
+) -> vk::DeviceAddress {
+    let Some(state) = DEVICES.get(device) else { return 0 };
+    let Some(host) = state.later.get_buffer_device_address else { return 0 };
+    // SAFETY: valid usage.
+    state.address_given(unsafe { (*info).buffer });
+    // SAFETY: valid usage.
+    unsafe { host(device, info) }
 }
 
 /// `vkCreateImage`

@@ -28,7 +28,15 @@ pub fn compile_wgsl(source: &str) -> Vec<u32> {
 ///
 /// If the source is wrong, or the tools are not installed.
 pub fn assemble(source: &str) -> Vec<u32> {
-    let target = TargetEnv::Vulkan_1_2;
+    assemble_for(TargetEnv::Vulkan_1_2, source)
+}
+
+/// [`assemble`]s SPIR-V as it was when Vulkan was new.
+pub fn assemble_old(source: &str) -> Vec<u32> {
+    assemble_for(TargetEnv::Vulkan_1_0, source)
+}
+
+fn assemble_for(target: TargetEnv, source: &str) -> Vec<u32> {
     let binary = spirv_tools::assembler::create(Some(target)).assemble(source, AssemblerOptions::default());
     validate(binary.expect("spirv-as accepts the source").as_words().to_vec(), target)
 }

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code, reason = "function pointers of many types in one table")]
 
+mod shaders;
+
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::LazyLock;
@@ -25,10 +27,14 @@ pub(super) enum Level {
     OwnDevice,
 }
 
+/// A row: name, level, function.
+type Command = (&'static CStr, Level, vk::PFN_vkVoidFunction);
+
 /// The intercepted command of this name.
 pub(super) fn find(name: &CStr) -> Option<(Level, vk::PFN_vkVoidFunction)> {
     static TABLE: LazyLock<HashMap<&CStr, (Level, vk::PFN_vkVoidFunction)>> = LazyLock::new(|| {
-        COMMANDS.iter().map(|(name, level, function)| (*name, (*level, *function))).collect()
+        let rows = COMMANDS.iter().chain(shaders::COMMANDS);
+        rows.map(|(name, level, function)| (*name, (*level, *function))).collect()
     });
     TABLE.get(name).copied()
 }
@@ -46,11 +52,12 @@ macro_rules! command {
         )
     };
 }
+use command;
 
 /// `vkNegotiateLoaderICDInterfaceVersion`, as the loader declares it.
 type Negotiate = unsafe extern "system" fn(*mut u32) -> vk::Result;
 
-const COMMANDS: &[(&CStr, Level, vk::PFN_vkVoidFunction)] = &[
+const COMMANDS: &[Command] = &[
     (
         c"vk_icdNegotiateLoaderICDInterfaceVersion",
         Level::Global,
@@ -235,6 +242,24 @@ const COMMANDS: &[(&CStr, Level, vk::PFN_vkVoidFunction)] = &[
         Device,
         resource::get_device_buffer_memory_requirements,
         PFN_vkGetDeviceBufferMemoryRequirements
+    ),
+    command!(
+        c"vkGetBufferDeviceAddress",
+        Device,
+        resource::get_buffer_device_address,
+        PFN_vkGetBufferDeviceAddress
+    ),
+    command!(
+        c"vkGetBufferDeviceAddressKHR",
+        Device,
+        resource::get_buffer_device_address,
+        PFN_vkGetBufferDeviceAddress
+    ),
+    command!(
+        c"vkGetBufferDeviceAddressEXT",
+        Device,
+        resource::get_buffer_device_address,
+        PFN_vkGetBufferDeviceAddress
     ),
     command!(c"vkCreateImage", Device, resource::create_image, PFN_vkCreateImage),
     command!(c"vkDestroyImage", Device, resource::destroy_image, PFN_vkDestroyImage),
