@@ -97,7 +97,15 @@ impl GpuBuilder {
     ///
     /// If Vulkan refuses.
     pub fn build_on(self, instance: &Arc<Instance>) -> Gpu {
-        let physical = *instance.devices().first().expect("a physical device");
+        self.build_on_device(instance, *instance.devices().first().expect("a physical device"))
+    }
+
+    /// Makes another device on a physical device of an instance.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn build_on_device(self, instance: &Arc<Instance>, physical: vk::PhysicalDevice) -> Gpu {
         Gpu(Arc::new(Shared::new(instance, physical, &self)))
     }
 }
