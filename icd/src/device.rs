@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
-use kmd_sim::uapi::{Access, BoId, ContextId, Device, ResourceId, Writes};
+use kmd_sim::uapi::{BoId, ContextId, Device, ResourceId, Writes};
 
 use crate::chain::Chain;
 use crate::extensions::{self, MAP_MEMORY2};
 use crate::handles::HandleMap;
+use crate::host::commands::Commands;
 use crate::instance::{PhysicalDevice, load};
 use crate::memory_types::Kind;
-use crate::record::Objects;
-use crate::resources::Resource;
+use crate::record::passes::{CommandPools, Framebuffer, QueryPool, RenderPass};
+use crate::record::{Objects, lookup};
+use crate::resources::{Place, Resource};
 use crate::submission::Signals;
 use crate::transport::{MappedHost, vk_result};
 
@@ -55,6 +57,8 @@ pub(crate) struct LaterFns {
     pub create_shaders: Option<vk::PFN_vkCreateShadersEXT>,
     /// `vkDestroyShaderEXT`
     pub destroy_shader: Option<vk::PFN_vkDestroyShaderEXT>,
+    /// `vkCreateRenderPass2`
+    pub create_render_pass2: Option<vk::PFN_vkCreateRenderPass2>,
     /// `vkGetDeviceQueue2`
     pub get_device_queue2: Option<vk::PFN_vkGetDeviceQueue2>,
     /// `vkQueueSubmit2`
@@ -126,6 +130,7 @@ impl LaterFns {
                 destroy_deferred_operation: load(&get, &[c"vkDestroyDeferredOperationKHR"]),
                 create_shaders: load(&get, &[c"vkCreateShadersEXT"]),
                 destroy_shader: load(&get, &[c"vkDestroyShaderEXT"]),
+                create_render_pass2: load(&get, &[c"vkCreateRenderPass2", c"vkCreateRenderPass2KHR"]),
                 get_device_queue2: load(&get, &[c"vkGetDeviceQueue2"]),
                 queue_submit2: load(&get, &[c"vkQueueSubmit2", c"vkQueueSubmit2KHR"]),
                 wait_semaphores: load(&get, &[c"vkWaitSemaphores", c"vkWaitSemaphoresKHR"]),
@@ -154,6 +159,8 @@ pub struct DeviceState {
     pub fns: ash::Device,
     /// The host's functions of later versions.
     pub(crate) later: LaterFns,
+    /// The host's recording functions.
+    pub commands: &'static Commands,
     /// The simulated kernel driver.
     pub km: Device<MappedHost>,
     /// Memory objects.
@@ -164,6 +171,16 @@ pub struct DeviceState {
     pub images: HandleMap<vk::Image, Resource>,
     /// What shaders write through.
     pub objects: Objects,
+    /// Render passes.
+    pub render_passes: HandleMap<vk::RenderPass, RenderPass>,
+    /// Framebuffers.
+    pub framebuffers: HandleMap<vk::Framebuffer, Framebuffer>,
+    /// Query pools.
+    pub query_pools: HandleMap<vk::QueryPool, QueryPool>,
+    /// Command pools.
+    pub command_pools: CommandPools,
+    /// Whether memory may be bound to resources by a queue, behind waits of its own.
+    pub sparse: bool,
     /// Whether the application enabled `VK_KHR_map_memory2`.
     pub map_memory2: bool,
     next_resource: AtomicU64,
@@ -204,6 +221,7 @@ pub struct QueueState {
 struct HostRequest {
     chain: Chain,
     extensions: Vec<CString>,
+    sparse: bool,
 }
 
 impl DeviceState {
@@ -244,6 +262,7 @@ impl DeviceState {
             unsafe { instance.fns.get_device_proc_addr(handle, name.as_ptr()) }
         };
         let later = LaterFns::load(get);
+        let commands = Commands::load(get).announce();
         let Some(counter) = later.get_semaphore_counter_value else {
             log::error!("the host driver has no vkGetSemaphoreCounterValue");
             // SAFETY: nobody has seen the device.
@@ -259,10 +278,16 @@ impl DeviceState {
             km: Device::new(host, physical.types.guest_bytes(), instance.config.tracker),
             fns,
             later,
+            commands,
             memories: HandleMap::new(),
             buffers: HandleMap::new(),
             images: HandleMap::new(),
             objects: Objects::default(),
+            render_passes: HandleMap::new(),
+            framebuffers: HandleMap::new(),
+            query_pools: HandleMap::new(),
+            command_pools: CommandPools::default(),
+            sparse: request.sparse,
             map_memory2,
             next_resource: AtomicU64::new(0),
             timelines: Mutex::default(),
@@ -279,10 +304,20 @@ impl DeviceState {
 
     /// Records that a resource was bound at `bytes` of a memory object.
     pub fn bind(&self, resource: Option<Arc<Resource>>, memory: vk::DeviceMemory, bytes: Range<u64>) {
-        let (Some(resource), Some(memory)) = (resource, self.memories.get(memory)) else { return };
-        let Some(bo) = memory.bo else { return };
-        if resource.bound(bo, bytes.start) {
+        let Some(resource) = resource else { return };
+        // Memory of a swapchain, or such that has no guest pages.
+        let Some((memory, bo)) =
+            self.memories.get(memory).and_then(|memory| Some((Arc::clone(&memory), memory.bo?)))
+        else {
+            return resource.bound_elsewhere();
+        };
+        let bytes = bytes.start..bytes.end.min(memory.size);
+        let start = bytes.start;
+        if resource.bound(Place { bo, bytes: bytes.clone() }) {
             self.km.resource_attach(bo, resource.id, bytes, resource.access);
+            if resource.is_addressed() {
+                self.km.resource_give_address(bo, resource.id, start);
+            }
         }
     }
 
@@ -295,15 +330,18 @@ impl DeviceState {
     /// Records that a resource is gone.
     pub fn unbind(&self, resource: Option<Arc<Resource>>) {
         let Some(resource) = resource else { return };
-        for (bo, offset) in resource.take_bindings() {
-            self.km.resource_detach(bo, resource.id, offset);
+        for place in resource.take_places() {
+            self.km.resource_detach(place.bo, resource.id, place.bytes.start);
         }
     }
 
     /// Records that the application knows the address of a buffer: shaders may write it without a descriptor.
     pub fn address_given(&self, buffer: vk::Buffer) {
-        if let Some(resource) = self.buffers.get(buffer) {
-            resource.give_address();
+        let Some(resource) = self.buffers.get(buffer) else { return };
+        if resource.give_address() {
+            resource.for_each_place(|place| {
+                self.km.resource_give_address(place.bo, resource.id, place.bytes.start);
+            });
         }
     }
 
@@ -317,10 +355,9 @@ impl DeviceState {
         self.km.flush().map_err(vk_result)
     }
 
-    /// What a resource is to the device, when it is created.
-    pub fn new_resource(&self, access: Access) -> Arc<Resource> {
-        let id = ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Resource::new(id, access))
+    /// A name for a new resource.
+    pub fn new_resource_id(&self) -> ResourceId {
+        ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed))
     }
 
     fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {
@@ -339,17 +376,38 @@ impl QueueState {
         Self { handle, device, context: Mutex::new(None) }
     }
 
-    /// Prepares a submission with `batches` batches that have commands: flushes, and says what they must
-    /// signal, if anything.
-    pub fn prepare(&self, batches: usize) -> Result<Option<Signals>, vk::Result> {
-        if batches == 0 {
+    /// What a batch with these command buffers may write; `None` when nobody needs to know of its completion.
+    /// `gated`: it waits for a value of a timeline, which the CPU may be the one to signal.
+    pub fn writes(
+        &self,
+        commands: impl ExactSizeIterator<Item = vk::CommandBuffer>,
+        gated: bool,
+    ) -> Option<Writes> {
+        if commands.len() == 0 && !gated {
+            return None;
+        }
+        let mut writes = Writes { gated: gated || self.device.sparse, ..Default::default() };
+        for buffer in commands {
+            match lookup::recorded(buffer) {
+                Some(recorded) => recorded.collect(&self.device, &mut writes),
+                None => writes.anything = true,
+            }
+        }
+        Some(writes)
+    }
+
+    /// Prepares a submission, given what each batch may write: flushes, and says what those must signal whose
+    /// completion matters, if anything.
+    pub fn prepare(&self, batches: Vec<Option<Writes>>) -> Result<Option<Signals>, vk::Result> {
+        let numbered = batches.iter().map(Option::is_some).collect();
+        let writes: Vec<_> = batches.into_iter().flatten().collect();
+        if writes.is_empty() {
             self.device.flush()?;
             return Ok(None);
         }
         let (context, timeline) = self.context()?;
-        let writes = vec![Writes { anything: true, ..Default::default() }; batches];
         let seqnos = self.device.km.execbuf(context, &writes).map_err(vk_result)?;
-        Ok(seqnos.map(|seqnos| Signals { timeline, seqnos }))
+        Ok(seqnos.map(|seqnos| Signals { timeline, seqnos, numbered }))
     }
 
     /// Passes on what the host said to a submission that was prepared.
@@ -435,7 +493,11 @@ unsafe fn host_request(
     } else {
         chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
     }
-    Ok(HostRequest { chain, extensions: names })
+    // SAFETY: valid usage.
+    let features = unsafe { info.p_enabled_features.as_ref() }.copied();
+    let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);
+    let sparse = features.or(features2).is_some_and(|features| features.sparse_binding == vk::TRUE);
+    Ok(HostRequest { chain, extensions: names, sparse })
 }
 
 /// The device extensions of the host.

@@ -13,7 +13,7 @@
 //! | [`instance`], [`device`] | per-handle state |
 //! | [`memory_types`] | the table of memory types and its translation |
 //! | [`resources`] | what the device may do with buffers and images |
-//! | [`record`] | what shaders may write: SPIR-V, pipelines, descriptor sets |
+//! | [`record`], [`formats`] | what command buffers may write |
 //! | [`submission`] | batches, each followed by a signal of Lockstep's own |
 //! | [`transport`] | the host driver as the simulated kernel driver's device |
 //! | [`extensions`] | which extensions pass, and why |
@@ -42,6 +42,7 @@ pub mod config;
 pub mod device;
 pub mod entry;
 pub mod extensions;
+pub mod formats;
 pub mod handles;
 pub mod host;
 pub mod instance;

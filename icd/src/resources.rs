@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code, reason = "reads create infos")]
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
 use kmd_sim::uapi::{Access, BoId, ResourceId};
@@ -36,16 +37,85 @@ pub struct Resource {
     pub id: ResourceId,
     /// What the device may do with it.
     pub access: Access,
-    /// Where it was attached: object and offset.
-    bindings: Mutex<Vec<(BoId, u64)>>,
+    /// Bytes of a buffer; zero for an image.
+    pub size: u64,
+    /// Whether its memory is bound at submission.
+    pub sparse: bool,
+    /// What an image is like.
+    pub image: Option<ImageKind>,
+    bound: Mutex<Bound>,
     /// Whether the application knows its device address.
     addressed: AtomicBool,
+}
+
+/// What is to be known of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageKind {
+    /// Its format.
+    pub format: vk::Format,
+    /// Whether its bytes have a layout that the CPU can know.
+    pub linear: bool,
+    /// Whether its planes are bound one by one.
+    pub disjoint: bool,
+    /// Levels.
+    pub levels: u32,
+    /// Layers.
+    pub layers: u32,
+}
+
+/// Where a resource is bound.
+#[derive(Debug, Default)]
+struct Bound {
+    /// To any memory, also such that has no buffer object.
+    is_bound: bool,
+    places: Vec<Place>,
+}
+
+/// A part of a buffer object under a resource: its first bytes, or all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The object.
+    pub bo: BoId,
+    /// The bytes.
+    pub bytes: Range<u64>,
 }
 
 impl Resource {
     /// An unbound resource.
     pub fn new(id: ResourceId, access: Access) -> Self {
-        Self { id, access, bindings: Mutex::default(), addressed: AtomicBool::new(false) }
+        Self {
+            id,
+            access,
+            size: 0,
+            sparse: false,
+            image: None,
+            bound: Mutex::default(),
+            addressed: AtomicBool::new(false),
+        }
+    }
+
+    /// A buffer.
+    ///
+    /// # Safety
+    /// The chain of `info` is valid.
+    pub unsafe fn buffer(id: ResourceId, info: &vk::BufferCreateInfo<'_>) -> Self {
+        // SAFETY: the caller's.
+        let access = unsafe { buffer_access(info) };
+        let sparse = info.flags.contains(vk::BufferCreateFlags::SPARSE_BINDING);
+        Self { size: info.size, sparse, ..Self::new(id, access) }
+    }
+
+    /// An image.
+    pub fn image(id: ResourceId, info: &vk::ImageCreateInfo<'_>) -> Self {
+        let image = ImageKind {
+            format: info.format,
+            linear: info.tiling == vk::ImageTiling::LINEAR,
+            disjoint: info.flags.contains(vk::ImageCreateFlags::DISJOINT),
+            levels: info.mip_levels,
+            layers: info.array_layers,
+        };
+        let sparse = info.flags.contains(vk::ImageCreateFlags::SPARSE_BINDING);
+        Self { image: Some(image), sparse, ..Self::new(id, image_access(info)) }
     }
 
     /// Remembers that its device address was given out; `false` when it was before.
@@ -58,19 +128,44 @@ impl Resource {
         self.addressed.load(Ordering::Relaxed)
     }
 
+    /// Remembers that it is bound to memory that has no buffer object.
+    pub fn bound_elsewhere(&self) {
+        self.lock().is_bound = true;
+    }
+
     /// Remembers a binding; `false` when it was known.
-    pub fn bound(&self, bo: BoId, offset: u64) -> bool {
-        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = !bindings.contains(&(bo, offset));
+    pub fn bound(&self, place: Place) -> bool {
+        let mut bound = self.lock();
+        bound.is_bound = true;
+        let new = !bound.places.contains(&place);
         if new {
-            bindings.push((bo, offset));
+            bound.places.push(place);
         }
         new
     }
 
-    /// All bindings, which are forgotten.
-    pub fn take_bindings(&self) -> Vec<(BoId, u64)> {
-        std::mem::take(&mut self.bindings.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Whether it was bound to any memory.
+    pub fn is_bound(&self) -> bool {
+        self.lock().is_bound
+    }
+
+    /// Whether it is bound to buffer objects.
+    pub fn has_places(&self) -> bool {
+        !self.lock().places.is_empty()
+    }
+
+    /// Calls `op` with each place it is bound at.
+    pub fn for_each_place(&self, op: impl FnMut(&Place)) {
+        self.lock().places.iter().for_each(op);
+    }
+
+    /// All places, which are forgotten.
+    pub fn take_places(&self) -> Vec<Place> {
+        std::mem::take(&mut self.lock().places)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bound> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Batches on their way to the host.
 //!
-//! A batch with commands that may write guest memory signals a timeline of Lockstep's own, one value each.
+//! A batch that may write guest memory, or hold up one that does, signals a timeline of Lockstep's own, one value each.
 //! What tells the application that the batch completed (its semaphores, the fence of the submission) must
 //! not be seen before that value: it is signalled by a later batch of the same submission, since signal
 //! operations of a queue happen in order.
@@ -13,13 +13,15 @@ use ash::vk;
 
 use crate::chain::{self, Chain};
 
-/// Lockstep's timeline and the values the batches with commands signal.
+/// Lockstep's timeline and the values that batches signal.
 #[derive(Debug, Clone)]
 pub struct Signals {
     /// The timeline of the queue.
     pub timeline: vk::Semaphore,
-    /// One value a batch with commands.
+    /// One value a batch that needs one.
     pub seqnos: Range<u64>,
+    /// Which batches do.
+    pub numbered: Vec<bool>,
 }
 
 /// The batches of a `vkQueueSubmit2` with Lockstep's signals in them.
@@ -41,13 +43,13 @@ impl<'a> Batches2<'a> {
         let mut batches = Vec::with_capacity(submits.len() * 2 + 1);
         let mut next = signals.iter();
         let mut last_is_ours = false;
-        for submit in submits {
+        for (submit, numbered) in submits.iter().zip(&ours.numbered) {
             last_is_ours = false;
-            if submit.command_buffer_info_count == 0 {
+            if !numbered {
                 batches.push(*submit);
                 continue;
             }
-            let Some(signal) = next.next() else { unreachable!("a value for each batch with commands") };
+            let Some(signal) = next.next() else { unreachable!("a value for each") };
             batches.push(vk::SubmitInfo2 {
                 signal_semaphore_info_count: 1,
                 p_signal_semaphore_infos: std::ptr::from_ref(signal),
@@ -95,7 +97,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Rewrites a submission. `fenced`: it has a fence. Boxed, since the batches point to the timeline in it.
+    /// Rewrites a submission, as above. Boxed, since the batches point to the timeline in it.
     ///
     /// # Safety
     /// The chains of `submits` are valid for `'a`.
@@ -103,13 +105,13 @@ impl<'a> Batches<'a> {
         let mut this = Box::new(Self { timeline: ours.timeline, owned: Vec::new(), infos: Vec::new() });
         let mut values = ours.seqnos.clone();
         let mut last_is_ours = false;
-        for submit in submits {
+        for (submit, numbered) in submits.iter().zip(&ours.numbered) {
             last_is_ours = false;
-            if submit.command_buffer_count == 0 {
+            if !numbered {
                 this.infos.push(*submit);
                 continue;
             }
-            let Some(value) = values.next() else { unreachable!("a value for each batch with commands") };
+            let Some(value) = values.next() else { unreachable!("a value for each") };
             // SAFETY: the caller's.
             let timeline = unsafe { chain::find::<vk::TimelineSemaphoreSubmitInfo<'_>>(submit.p_next) };
             // SAFETY: the caller's.
@@ -186,8 +188,8 @@ mod tests {
     use super::*;
     use ash::vk::Handle;
 
-    fn ours(seqnos: Range<u64>) -> Signals {
-        Signals { timeline: vk::Semaphore::from_raw(0x77), seqnos }
+    fn ours(seqnos: Range<u64>, numbered: &[bool]) -> Signals {
+        Signals { timeline: vk::Semaphore::from_raw(0x77), seqnos, numbered: numbered.to_vec() }
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
             vk::SubmitInfo::default().command_buffers(&commands),
         ];
         // SAFETY: valid chains.
-        let batches = unsafe { Batches::new(&submits, &ours(8..10), true) };
+        let batches = unsafe { Batches::new(&submits, &ours(8..10, &[true; 2]), true) };
         let [first, second, third, fence] = batches.as_slice() else { panic!("four batches") };
         let values = |info: &vk::SubmitInfo<'_>| {
             // SAFETY: chains that `batches` keeps.
@@ -238,7 +240,7 @@ mod tests {
     fn a_batch_without_commands_stays_as_it_is() {
         let signal = [vk::SemaphoreSubmitInfo::default().semaphore(vk::Semaphore::from_raw(2)).value(5)];
         let submits = [vk::SubmitInfo2::default().signal_semaphore_infos(&signal)];
-        let batches = Batches2::new(&submits, &ours(1..1), true);
+        let batches = Batches2::new(&submits, &ours(1..1, &[false]), true);
         assert_eq!(batches.as_slice().len(), 1);
         assert_eq!(batches.as_slice()[0].p_signal_semaphore_infos, signal.as_ptr());
     }

@@ -244,7 +244,9 @@ pub(super) unsafe extern "system" fn create_descriptor_update_template(
         // SAFETY: valid usage.
         let entries = unsafe { slice(info.p_descriptor_update_entries, info.descriptor_update_entry_count) };
         // SAFETY: written by the host.
-        objects.templates.insert(unsafe { *out }, Arc::new(Template::new(layout, entries)));
+        objects
+            .templates
+            .insert(unsafe { *out }, Arc::new(Template::new(info.pipeline_bind_point, layout, entries)));
     }
     result
 }

@@ -14,6 +14,7 @@ use super::{DEVICES, code, slice, state};
 use crate::chain;
 use crate::device::{DeviceState, Memory};
 use crate::memory_types::Kind;
+use crate::record::lookup;
 use crate::transport::vk_result;
 
 /// Whether an allocation shares its payload with others: such memory is the host's own.
@@ -104,7 +105,10 @@ fn map(
             unsafe { map_memory(state.handle, handle, offset, size, flags, &raw mut pointer) }.result()?;
             Ok(pointer)
         }
-        (_, Some(bo)) => {
+        (kind, Some(bo)) => {
+            if kind == Kind::Emulated {
+                lookup::activate();
+            }
             let guest = state.km.bo_map(bo).map_err(|error| {
                 log::error!("vkMapMemory of {} bytes: {error}", memory.size);
                 vk::Result::ERROR_MEMORY_MAP_FAILED

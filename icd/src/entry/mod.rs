@@ -10,7 +10,9 @@
 //! | [`resource`], [`view`] | "Resource Creation" |
 //! | [`descriptor`] | "Resource Descriptors" |
 //! | [`pipeline`] | "Shaders", "Pipelines" |
-//! | [`queue`] | "Command Buffers", submission |
+//! | [`command`] | "Command Buffers", and what is recorded in them |
+//! | [`pass`] | "Render Pass", pools of "Queries" |
+//! | [`queue`] | submission |
 //! | [`sync`] | "Synchronization", "Queries": what reports completion, what signals |
 //!
 //! # Safety
@@ -18,11 +20,13 @@
 //! specification's valid usage rules; each relies on that for every pointer it is given and for handles
 //! being alive. This is the one argument behind their unsafe blocks.
 
+pub mod command;
 pub mod descriptor;
 pub mod device;
 pub mod instance;
 pub mod loader;
 pub mod memory;
+pub mod pass;
 pub mod physical_device;
 pub mod pipeline;
 pub mod queue;

@@ -6,10 +6,42 @@
 #![allow(unsafe_code, reason = "entry points")]
 
 use ash::vk;
+use kmd_sim::uapi::Writes;
 
 use super::{QUEUES, slice, state};
+use crate::chain;
 use crate::device::QueueState;
 use crate::submission::{Batches, Batches2};
+
+/// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the CPU
+/// and hold up what comes behind.
+///
+/// # Safety
+/// `info` and its chain are valid.
+unsafe fn writes(queue: &QueueState, info: &vk::SubmitInfo<'_>) -> Option<Writes> {
+    // SAFETY: the caller's.
+    let timeline = unsafe { chain::find::<vk::TimelineSemaphoreSubmitInfo<'_>>(info.p_next) };
+    // SAFETY: the caller's.
+    let values = timeline.map_or(&[][..], |timeline| unsafe {
+        slice(timeline.p_wait_semaphore_values, timeline.wait_semaphore_value_count)
+    });
+    // SAFETY: the caller's.
+    let commands = unsafe { slice(info.p_command_buffers, info.command_buffer_count) };
+    queue.writes(commands.iter().copied(), values.iter().any(|value| *value != 0))
+}
+
+/// As above, of a batch of `vkQueueSubmit2`.
+///
+/// # Safety
+/// `info` is valid.
+unsafe fn writes2(queue: &QueueState, info: &vk::SubmitInfo2<'_>) -> Option<Writes> {
+    // SAFETY: the caller's.
+    let waits = unsafe { slice(info.p_wait_semaphore_infos, info.wait_semaphore_info_count) };
+    // SAFETY: the caller's.
+    let commands = unsafe { slice(info.p_command_buffer_infos, info.command_buffer_info_count) };
+    let gated = waits.iter().any(|wait| wait.value != 0);
+    queue.writes(commands.iter().map(|info| info.command_buffer), gated)
+}
 
 /// `vkQueueSubmit`
 pub(super) unsafe extern "system" fn queue_submit(
@@ -22,8 +54,9 @@ pub(super) unsafe extern "system" fn queue_submit(
     let host = state.device.fns.fp_v1_0().queue_submit;
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
-    let with_commands = infos.iter().filter(|info| info.command_buffer_count > 0).count();
-    let signals = match state.prepare(with_commands) {
+    // SAFETY: valid usage.
+    let batches = infos.iter().map(|info| unsafe { writes(&state, info) }).collect();
+    let signals = match state.prepare(batches) {
         Ok(Some(signals)) => signals,
         // SAFETY: the application's own arguments.
         Ok(None) => return unsafe { host(queue, count, submits, fence) },
@@ -49,8 +82,9 @@ pub(super) unsafe extern "system" fn queue_submit2(
     let Some(host) = state.device.later.queue_submit2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
-    let with_commands = infos.iter().filter(|info| info.command_buffer_info_count > 0).count();
-    let signals = match state.prepare(with_commands) {
+    // SAFETY: valid usage.
+    let batches = infos.iter().map(|info| unsafe { writes2(&state, info) }).collect();
+    let signals = match state.prepare(batches) {
         Ok(Some(signals)) => signals,
         // SAFETY: the application's own arguments.
         Ok(None) => return unsafe { host(queue, count, submits, fence) },

@@ -2,11 +2,13 @@
 
 #![allow(unsafe_code, reason = "entry points")]
 
+use std::sync::Arc;
+
 use ash::vk;
 
 use super::{DEVICES, slice, state};
 use crate::device::DeviceState;
-use crate::resources::{buffer_access, image_access};
+use crate::resources::Resource;
 
 /// `vkCreateBuffer`
 pub(super) unsafe extern "system" fn create_buffer(
@@ -20,10 +22,10 @@ pub(super) unsafe extern "system" fn create_buffer(
     let result = unsafe { (state.fns.fp_v1_0().create_buffer)(device, info, allocator, out) };
     if result == vk::Result::SUCCESS {
         // SAFETY: valid usage.
-        let access = unsafe { buffer_access(&*info) };
+        let resource = unsafe { Resource::buffer(state.new_resource_id(), &*info) };
         // SAFETY: written by the host.
         let buffer = unsafe { *out };
-        state.buffers.insert(buffer, state.new_resource(access));
+        state.buffers.insert(buffer, Arc::new(resource));
         // SAFETY: valid usage.
         if unsafe { (*info).flags }.contains(vk::BufferCreateFlags::DEVICE_ADDRESS_CAPTURE_REPLAY) {
             // Its address is known from an earlier run.
@@ -70,9 +72,9 @@ pub(super) unsafe extern "system" fn create_image(
     let result = unsafe { (state.fns.fp_v1_0().create_image)(device, info, allocator, out) };
     if result == vk::Result::SUCCESS {
         // SAFETY: valid usage.
-        let access = image_access(unsafe { &*info });
+        let resource = Resource::image(state.new_resource_id(), unsafe { &*info });
         // SAFETY: written by the host.
-        state.images.insert(unsafe { *out }, state.new_resource(access));
+        state.images.insert(unsafe { *out }, Arc::new(resource));
     }
     result
 }
@@ -99,7 +101,15 @@ fn buffer_bound(state: &DeviceState, buffer: vk::Buffer, memory: vk::DeviceMemor
 /// Records an image's binding. The planes of a disjoint image are bound one by one, and where they end is not
 /// worth a query: up to the end of the memory.
 fn image_bound(state: &DeviceState, image: vk::Image, memory: vk::DeviceMemory, offset: u64) {
-    state.bind(state.images.get(image), memory, offset..u64::MAX);
+    // Images of a swapchain have no memory of the application.
+    let Some(resource) = state.images.get(image) else { return };
+    let disjoint = resource.image.is_none_or(|kind| kind.disjoint);
+    let size = match disjoint {
+        true => u64::MAX,
+        // SAFETY: the image is alive, and not disjoint.
+        false => unsafe { state.fns.get_image_memory_requirements(image) }.size,
+    };
+    state.bind(Some(resource), memory, offset..offset.saturating_add(size));
 }
 
 /// `vkBindBufferMemory`
@@ -162,7 +172,7 @@ pub(super) unsafe extern "system" fn bind_image_memory2(
     let Some(bind) = state.later.bind_image_memory2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let result = unsafe { bind(device, count, infos) };
-    // As for buffers. Images of a swapchain have no memory of the application.
+    // As for buffers.
     // SAFETY: valid usage.
     for info in unsafe { slice(infos, count) } {
         image_bound(&state, info.image, info.memory, info.memory_offset);

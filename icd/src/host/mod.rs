@@ -7,6 +7,7 @@
 //! | [`library`] | loading one |
 //! | [`select`] | which one |
 
+pub mod commands;
 pub mod library;
 pub mod manifest;
 pub mod select;

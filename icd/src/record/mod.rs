@@ -1,14 +1,34 @@
-//! What recorded commands may write: the objects that decide it.
+//! What command buffers may write: recorded as they are, so that reading back costs what was written and not
+//! what could have been.
 //!
-//! A shader writes through descriptors and addresses. Which descriptors it may write with, its SPIR-V says
-//! ([`shader`], per pipeline [`pipeline`]); what stands behind them, the descriptor sets ([`descriptors`],
-//! [`views`]). All of it is an upper bound: what is not understood may write anything.
+//! | module | what it is |
+//! |---|---|
+//! | [`lookup`] | from a command buffer to its recording, without a lock |
+//! | [`recording`] | a command buffer while it is recorded: handles, nothing looked up |
+//! | [`bind_point`], [`buffer_writes`] | its parts: what is bound for draws and dispatches, which bytes are written |
+//! | [`recorded`] | a finished one: bytes of buffer objects, and sets whose content may still change |
+//! | [`texels`], [`linear`] | the bytes that a copy from an image writes, and those of linear images |
+//! | [`passes`] | render passes, framebuffers, query pools, command pools |
+//! | [`shader`], [`pipeline`], [`shaders`], [`deferred`] | with which descriptors shaders write, as their SPIR-V says |
+//! | [`descriptors`], [`views`] | what stands behind descriptors |
+//!
+//! All of it is an upper bound: what is not understood may write anything. Until coherent memory is mapped for the
+//! first time nothing is recorded, and command buffers from before may write anything that is bound.
 
+pub mod bind_point;
+pub mod buffer_writes;
 pub mod deferred;
 pub mod descriptors;
 pub(crate) mod infos;
+pub mod linear;
+pub mod lookup;
+pub mod passes;
 pub mod pipeline;
+pub mod recorded;
+pub mod recording;
 pub mod shader;
+pub mod shaders;
+pub mod texels;
 pub mod views;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "function pointers of many types in one table")]
 
+mod record;
 mod shaders;
 
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ type Command = (&'static CStr, Level, vk::PFN_vkVoidFunction);
 /// The intercepted command of this name.
 pub(super) fn find(name: &CStr) -> Option<(Level, vk::PFN_vkVoidFunction)> {
     static TABLE: LazyLock<HashMap<&CStr, (Level, vk::PFN_vkVoidFunction)>> = LazyLock::new(|| {
-        let rows = COMMANDS.iter().chain(shaders::COMMANDS);
+        let rows = COMMANDS.iter().chain(record::COMMANDS).chain(shaders::COMMANDS);
         rows.map(|(name, level, function)| (*name, (*level, *function))).collect()
     });
     TABLE.get(name).copied()

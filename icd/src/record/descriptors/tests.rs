@@ -231,7 +231,7 @@ fn templates_find_their_descriptors_by_offset_and_stride() {
             data.as_mut_ptr().add(offset).cast::<vk::DescriptorBufferInfo>().write_unaligned(info(name));
         };
     }
-    let template = Template::new(Some(Arc::clone(&layout)), &entries);
+    let template = Template::new(vk::PipelineBindPoint::COMPUTE, Some(Arc::clone(&layout)), &entries);
     let handle = vk::DescriptorUpdateTemplate::from_raw(1);
     objects.templates.insert(handle, Arc::new(template));
     // SAFETY: the entries say where the descriptors are.
@@ -246,7 +246,8 @@ fn templates_find_their_descriptors_by_offset_and_stride() {
     pushed.for_each_target(Bindings::All, &[], |target| targets.push(target));
     assert_eq!(targets, [bytes(3), bytes(4)]);
 
-    let reads = Template::new(Some(Arc::clone(pushed.layout())), &entries[..1]);
+    let reads =
+        Template::new(vk::PipelineBindPoint::COMPUTE, Some(Arc::clone(pushed.layout())), &entries[..1]);
     assert!(reads.is_empty(), "nothing of it can be written");
 }
 

@@ -18,6 +18,7 @@ use crate::record::Objects;
 /// State of a `VkDescriptorUpdateTemplate`.
 #[derive(Debug)]
 pub struct Template {
+    point: vk::PipelineBindPoint,
     layout: Option<Arc<SetLayout>>,
     /// Those entries that may change what shaders can write.
     entries: Vec<Entry>,
@@ -44,7 +45,11 @@ struct Source {
 
 impl Template {
     /// A template for sets of a layout, or for pushing to one; with an unknown layout it keeps all entries.
-    pub(crate) fn new(layout: Option<Arc<SetLayout>>, entries: &[vk::DescriptorUpdateTemplateEntry]) -> Self {
+    pub(crate) fn new(
+        point: vk::PipelineBindPoint,
+        layout: Option<Arc<SetLayout>>,
+        entries: &[vk::DescriptorUpdateTemplateEntry],
+    ) -> Self {
         let may_replace = layout.as_ref().is_none_or(|layout| layout.is_mutable());
         let entries = entries.iter().filter_map(|entry| {
             let kind = Kind::of(entry.descriptor_type);
@@ -57,7 +62,12 @@ impl Template {
                 stride: entry.stride,
             })
         });
-        Self { entries: entries.collect(), layout }
+        Self { point, entries: entries.collect(), layout }
+    }
+
+    /// Where descriptors are pushed with it.
+    pub fn bind_point(&self) -> vk::PipelineBindPoint {
+        self.point
     }
 
     /// The layout it is for: that of what is pushed with it.
