@@ -31,7 +31,7 @@ impl DeviceState {
         // Several planes, or a format that nobody here knows.
         let plain = formats::block(kind.format, vk::ImageAspectFlags::COLOR).is_some();
         if range.aspect_mask.contains(vk::ImageAspectFlags::COLOR) && !plain {
-            return vec![0..u64::MAX];
+            return std::iter::once(0..u64::MAX).collect();
         }
         let end = |first: u32, count: u32, all: u32| first.saturating_add(count).min(all);
         let levels = range.base_mip_level..end(range.base_mip_level, range.level_count, kind.levels);

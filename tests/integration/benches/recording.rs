@@ -4,6 +4,8 @@
 //! Prints Markdown: nanoseconds of processor time a command (medians), and the median over rounds of the ratio within
 //! a round.
 
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "all stand on one argument: the objects are alive")]
+
 use ash::vk;
 use lockstep_harness::{Bindings, Buffer, Compute, Gpu, GpuBuilder, Instance, Kind, loader};
 use std::sync::Arc;

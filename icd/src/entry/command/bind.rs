@@ -1,7 +1,7 @@
 //! What is bound before a draw or dispatch (specification chapters "Pipelines", "Resource Descriptors", "Shaders",
 //! "Fixed-Function Vertex Post-Processing").
 
-#![allow(unsafe_code, reason = "entry points")]
+#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
 
 use std::ffi::c_void;
 

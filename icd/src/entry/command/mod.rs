@@ -48,7 +48,6 @@ macro_rules! commands {
             // SAFETY: valid usage.
             if let Some($recording) = unsafe { crate::record::lookup::recording(commands) } {
                 // SAFETY: valid usage.
-                #[allow(unused_unsafe, reason = "not all look into arrays")]
                 unsafe { $note };
             }
             if let Some(host) = super::host(commands).and_then(|host| host.$host) {
