@@ -1,5 +1,6 @@
-//! What recording costs: a million commands into one command buffer, on the host's driver and on Lockstep over it, in
-//! turns within one process; first while Lockstep has nothing mapped, then with 64 MiB of coherent memory mapped.
+//! What recording and polling cost: a million commands into one command buffer, a million looks at a fence, on the
+//! host's driver and on Lockstep over it, in turns within one process; first while Lockstep has nothing mapped, then
+//! with 64 MiB of coherent memory mapped.
 //!
 //! Prints Markdown: nanoseconds of processor time a command (medians), and the median over rounds of the ratio within
 //! a round.
@@ -28,14 +29,18 @@ struct Side {
     source: Buffer,
     target: Buffer,
     bindings: Bindings,
+    /// Not signalled, and signalled.
+    fences: [vk::Fence; 2],
 }
 
-/// What is recorded.
+/// What is done a million times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     Dispatches,
     Binds,
     Copies,
+    /// Of a fence that is not signalled, and of one that is.
+    Polls(bool),
 }
 
 impl Side {
@@ -61,15 +66,36 @@ impl Side {
         let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
         // SAFETY: as above.
         let commands = unsafe { gpu.raw().allocate_command_buffers(&info) }.expect("a command buffer")[0];
-        Self { gpu, pool, commands, compute, source, target, bindings }
+        let fences = [vk::FenceCreateFlags::empty(), vk::FenceCreateFlags::SIGNALED].map(|flags| {
+            let info = vk::FenceCreateInfo::default().flags(flags);
+            // SAFETY: as above.
+            unsafe { gpu.raw().create_fence(&info, None) }.expect("a fence")
+        });
+        Self { gpu, pool, commands, compute, source, target, bindings, fences }
     }
 
-    /// Nanoseconds a command.
-    fn record(&self, work: Work) -> f64 {
+    /// Nanoseconds one takes.
+    fn time(&self, work: Work) -> f64 {
+        let start = processor_time();
+        match work {
+            Work::Polls(signalled) => self.poll(self.fences[usize::from(signalled)], signalled),
+            _ => self.record(work),
+        }
+        (processor_time() - start) / COMMANDS as f64
+    }
+
+    fn poll(&self, fence: vk::Fence, signalled: bool) {
+        for _ in 0..COMMANDS {
+            // SAFETY: the fence is alive.
+            let status = unsafe { self.gpu.raw().get_fence_status(fence) };
+            assert_eq!(status, Ok(signalled));
+        }
+    }
+
+    fn record(&self, work: Work) {
         let device = self.gpu.raw();
         let (commands, bind_point) = (self.commands, vk::PipelineBindPoint::COMPUTE);
         let sets = [self.bindings.raw()];
-        let start = processor_time();
         // SAFETY: all objects are alive, and nobody else uses the command buffer.
         unsafe {
             device.begin_command_buffer(commands, &vk::CommandBufferBeginInfo::default()).expect("beginning");
@@ -83,6 +109,7 @@ impl Side {
                         device.cmd_bind_descriptor_sets(commands, bind_point, layout, 0, &sets, &[]);
                         device.cmd_dispatch(commands, 1, 1, 1);
                     }
+                    Work::Polls(_) => {}
                     Work::Copies => {
                         // Scattered, so that none is next to the last one.
                         let dst_offset = (index * 4093 * 16) % (MAPPED as u64 - 16);
@@ -93,7 +120,6 @@ impl Side {
             }
             device.end_command_buffer(commands).expect("ending");
         }
-        (processor_time() - start) / COMMANDS as f64
     }
 }
 
@@ -101,6 +127,8 @@ impl Drop for Side {
     fn drop(&mut self) {
         // SAFETY: nothing was ever submitted.
         unsafe { self.gpu.raw().destroy_command_pool(self.pool, None) };
+        // SAFETY: as above.
+        self.fences.iter().for_each(|fence| unsafe { self.gpu.raw().destroy_fence(*fence, None) });
     }
 }
 
@@ -118,10 +146,10 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn compare(what: &str, host: &Side, lockstep: &Side) {
-    for work in [Work::Dispatches, Work::Binds, Work::Copies] {
+    for work in [Work::Dispatches, Work::Binds, Work::Copies, Work::Polls(false), Work::Polls(true)] {
         // Both have their memory from here on.
-        host.record(work);
-        lockstep.record(work);
+        host.time(work);
+        lockstep.time(work);
         let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let order: [bool; 4] =
@@ -129,7 +157,7 @@ fn compare(what: &str, host: &Side, lockstep: &Side) {
             let mut times = [0.0; 2];
             for is_host in order {
                 let side = if is_host { host } else { lockstep };
-                times[usize::from(is_host)] += side.record(work) / 2.0;
+                times[usize::from(is_host)] += side.time(work) / 2.0;
             }
             theirs.push(times[1]);
             ours.push(times[0]);
