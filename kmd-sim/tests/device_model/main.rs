@@ -52,8 +52,9 @@ fn shrink(seed: u64, mut steps: Vec<u64>) -> String {
     }
     let mut world = World::new(tracker(seed));
     world.log = Some(Vec::new());
-    let result =
-        steps.iter().try_for_each(|step| world.step(&mut Random(*step))).and_then(|()| world.finish());
+    let again =
+        || steps.iter().try_for_each(|step| world.step(&mut Random(*step))).and_then(|()| world.finish());
+    let result = catch_unwind(AssertUnwindSafe(again)).unwrap_or_else(|_| Err("panicked".into()));
     format!("{result:?} after\n{}", world.log.unwrap_or_default().join("\n"))
 }
 
