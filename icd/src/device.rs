@@ -181,6 +181,11 @@ pub struct DeviceState {
     pub command_pools: CommandPools,
     /// Whether memory may be bound to resources by a queue, behind waits of its own.
     pub sparse: bool,
+    /// Whether a batch can reach what is bound after its submission: by an address it reads while it runs, or by
+    /// sparse binding.
+    reaches_later: bool,
+    /// How many objects of emulated memory there are.
+    pub emulated: AtomicU64,
     /// Whether the application enabled `VK_KHR_map_memory2`.
     pub map_memory2: bool,
     next_resource: AtomicU64,
@@ -222,6 +227,7 @@ struct HostRequest {
     chain: Chain,
     extensions: Vec<CString>,
     sparse: bool,
+    addresses: bool,
 }
 
 impl DeviceState {
@@ -288,6 +294,8 @@ impl DeviceState {
             query_pools: HandleMap::new(),
             command_pools: CommandPools::default(),
             sparse: request.sparse,
+            reaches_later: request.sparse || request.addresses,
+            emulated: AtomicU64::new(0),
             map_memory2,
             next_resource: AtomicU64::new(0),
             timelines: Mutex::default(),
@@ -393,6 +401,8 @@ impl QueueState {
                 None => writes.anything = true,
             }
         }
+        // There is nothing to write, and will not be.
+        writes.anything &= self.device.reaches_later || self.device.emulated.load(Ordering::Acquire) > 0;
         Some(writes)
     }
 
@@ -497,7 +507,20 @@ unsafe fn host_request(
     let features = unsafe { info.p_enabled_features.as_ref() }.copied();
     let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);
     let sparse = features.or(features2).is_some_and(|features| features.sparse_binding == vk::TRUE);
-    Ok(HostRequest { chain, extensions: names, sparse })
+    let addresses = addresses(&mut chain);
+    Ok(HostRequest { chain, extensions: names, sparse, addresses })
+}
+
+/// Whether the application enables device addresses.
+fn addresses(chain: &mut Chain) -> bool {
+    [
+        chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>().map(|f| f.buffer_device_address),
+        chain.get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeatures<'_>>().map(|f| f.buffer_device_address),
+        chain
+            .get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeaturesEXT<'_>>()
+            .map(|f| f.buffer_device_address),
+    ]
+    .contains(&Some(vk::TRUE))
 }
 
 /// The device extensions of the host.

@@ -5,7 +5,7 @@ use std::ops::Range;
 pub use crate::coherence::bo::{BoId, Sync};
 pub use crate::coherence::bound::{Access, ResourceId};
 pub use crate::coherence::device::Device;
-pub use crate::coherence::fence::ContextId;
+pub use crate::coherence::fence::{ContextId, all_retired};
 pub use crate::coherence::write_set::{Extent, Write, Writes};
 pub use crate::error::{Error, Result};
 pub use crate::mmu::tracker::{TrackerChoice, TrackerKind};

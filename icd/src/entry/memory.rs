@@ -66,6 +66,9 @@ pub(super) unsafe extern "system" fn allocate_memory(
         Kind::DeviceOnly | Kind::Native => None,
     };
     let bo = sync.map(|sync| state.km.bo_create(size, sync, handle));
+    if kind == Kind::Emulated {
+        state.emulated.fetch_add(1, Ordering::Release);
+    }
     log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
     state.memories.insert(handle, Arc::new(Memory { kind, size, bo, mapped_end: AtomicU64::new(0) }));
     result
@@ -79,8 +82,13 @@ pub(super) unsafe extern "system" fn free_memory(
 ) {
     let state = state!(DEVICES, device; void);
     // Before the host may give the same handle to another thread.
-    if let Some(bo) = state.memories.remove(memory).and_then(|memory| memory.bo) {
-        state.km.bo_destroy(bo);
+    if let Some(memory) = state.memories.remove(memory) {
+        if let Some(bo) = memory.bo {
+            state.km.bo_destroy(bo);
+        }
+        if memory.kind == Kind::Emulated {
+            state.emulated.fetch_sub(1, Ordering::Release);
+        }
     }
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().free_memory)(device, memory, allocator) };

@@ -9,6 +9,7 @@
 use std::ffi::c_void;
 
 use ash::vk;
+use kmd_sim::uapi::all_retired;
 
 use super::{DEVICES, QUEUES, state};
 use crate::device::DeviceState;
@@ -58,7 +59,7 @@ pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence:
     let shared = Commands::shared().and_then(|shared| shared.get_fence_status);
     // SAFETY: valid usage.
     let result = shared.map(|host| unsafe { host(device, fence) });
-    if let Some(result) = result.filter(|result| *result != vk::Result::SUCCESS) {
+    if let Some(result) = result.filter(|result| *result != vk::Result::SUCCESS || all_retired()) {
         return result;
     }
     let state = state!(DEVICES, device);

@@ -15,7 +15,7 @@ use std::time::Instant;
 use rangemap::RangeSet;
 
 use super::bo::BoId;
-use super::fence::{Context, ContextId, Fence, FenceQueue};
+use super::fence::{Context, ContextId, Fence, FenceQueue, Taken};
 use super::state::{State, Tracking, nanos_since};
 use super::validation::parts;
 use super::write_set::Writes;
@@ -97,9 +97,9 @@ impl<H: HostDevice> Device<H> {
     /// may write again what they were to write.
     pub fn revoke(&self, context: ContextId, seqnos: &Range<u64>) {
         let mut state = self.reserve();
-        let mut sets = Vec::new();
-        state.fences[context.0].take(seqnos, &mut sets);
-        state.pull(&sets);
+        let taken = state.fences[context.0].take(seqnos);
+        state.pull(&taken.sets);
+        taken.retire();
     }
 
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
@@ -119,7 +119,7 @@ impl<H: HostDevice> Device<H> {
             contexts.clone()
         };
         let mut state = self.reserve();
-        let mut sets = Vec::new();
+        let mut taken = Taken::default();
         let mut seqnos = Vec::new();
         for (context, fences) in contexts.iter().zip(&mut state.fences) {
             if context.submitted() <= context.retired() {
@@ -128,13 +128,14 @@ impl<H: HostDevice> Device<H> {
             }
             // A lost device has no sequence number; what it wrote is undefined.
             let seqno = self.host.seqno(context.timeline).unwrap_or(0);
-            fences.take_passed(seqno, &mut sets);
+            fences.take_passed(seqno, &mut taken);
             seqnos.push(seqno);
         }
-        state.pull(&sets);
+        state.pull(&taken.sets);
         for (context, seqno) in contexts.iter().zip(seqnos) {
             context.retire(seqno);
         }
+        taken.retire();
     }
 
     /// Makes the device writes of all batches visible as far as they have got, for the reports that come

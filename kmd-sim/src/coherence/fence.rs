@@ -8,7 +8,38 @@ use std::ops::Range;
 
 use super::bound::Reach;
 use super::write_set::{WriteSet, Writes};
+use crate::sync::machine::AtomicU64 as MachineU64;
 use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// Fences of all devices of the process whose writes the CPU may not see yet.
+static UNRETIRED: MachineU64 = MachineU64::new(0);
+
+/// Whether the CPU sees the writes of every batch of the process that was submitted before: for who polls, and
+/// wants to know of nothing else.
+pub fn all_retired() -> bool {
+    // Pairs with `Taken::retire`: who sees the count sees the bytes.
+    UNRETIRED.load(Ordering::Acquire) == 0
+}
+
+/// Fences that were taken out to be pulled.
+#[derive(Debug, Default)]
+pub struct Taken {
+    count: u64,
+    /// What their batches may write, each set once.
+    pub sets: Vec<Arc<WriteSet>>,
+}
+
+impl Taken {
+    fn add(&mut self, fence: &Fence) {
+        self.count += 1;
+        add_once(&mut self.sets, fence);
+    }
+
+    /// The CPU sees their writes.
+    pub fn retire(self) {
+        UNRETIRED.fetch_sub(self.count, Ordering::Release);
+    }
+}
 
 /// Names a context of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +134,8 @@ pub struct FenceQueue {
 impl FenceQueue {
     /// Adds a fence, of a later batch than all others.
     pub fn push(&mut self, fence: Fence) {
+        // Before the batch is submitted, so before anybody can learn of its completion.
+        UNRETIRED.fetch_add(1, Ordering::Relaxed);
         self.pending.push_back(fence);
     }
 
@@ -116,22 +149,24 @@ impl FenceQueue {
         self.pending.iter().any(|fence| fence.gated)
     }
 
-    /// Takes out the fences that have passed and collects their write sets, each once.
-    pub fn take_passed(&mut self, seqno: u64, sets: &mut Vec<Arc<WriteSet>>) {
+    /// Takes out the fences that have passed.
+    pub fn take_passed(&mut self, seqno: u64, taken: &mut Taken) {
         while let Some(fence) = self.pending.pop_front_if(|fence| fence.seqno <= seqno) {
-            add_once(sets, &fence);
+            taken.add(&fence);
         }
     }
 
-    /// Takes out the fences of some batches and collects their write sets, each once.
-    pub fn take(&mut self, seqnos: &Range<u64>, sets: &mut Vec<Arc<WriteSet>>) {
+    /// Takes out the fences of some batches.
+    pub fn take(&mut self, seqnos: &Range<u64>) -> Taken {
+        let mut taken = Taken::default();
         self.pending.retain(|fence| {
-            let taken = seqnos.contains(&fence.seqno);
-            if taken {
-                add_once(sets, fence);
+            let take = seqnos.contains(&fence.seqno);
+            if take {
+                taken.add(fence);
             }
-            !taken
+            !take
         });
+        taken
     }
 
     /// Whether a pending batch reaches what comes within `reach` now.
@@ -158,6 +193,12 @@ impl FenceQueue {
             fence.reported = true;
             add_once(sets, fence);
         }
+    }
+}
+
+impl Drop for FenceQueue {
+    fn drop(&mut self) {
+        Taken { count: self.pending.len() as u64, sets: Vec::new() }.retire();
     }
 }
 
