@@ -4,7 +4,6 @@
 //! of 4 KiB instead: what it costs then no longer grows with the number of commands.
 
 use ash::vk;
-use ash::vk::Handle;
 use rustc_hash::FxHashMap;
 
 /// Ranges that are kept one by one.
@@ -27,8 +26,12 @@ pub struct BufferBytes {
 #[derive(Debug, Default)]
 pub struct BufferWrites {
     exact: Vec<BufferBytes>,
-    /// Bitmaps of blocks; empty while the ranges are few.
-    blocks: FxHashMap<u64, Vec<u64>>,
+    /// Bitmaps of blocks; none while the ranges are few.
+    blocks: Vec<(vk::Buffer, Vec<u64>)>,
+    /// Which bitmap is a buffer's.
+    places: FxHashMap<vk::Buffer, usize>,
+    /// Which one was last written: the next command often goes to the same buffer.
+    last: usize,
 }
 
 impl BufferWrites {
@@ -36,6 +39,8 @@ impl BufferWrites {
     pub fn clear(&mut self) {
         self.exact.clear();
         self.blocks.clear();
+        self.places.clear();
+        self.last = 0;
     }
 
     /// Adds bytes.
@@ -66,7 +71,13 @@ impl BufferWrites {
         if new.size == 0 {
             return;
         }
-        let words = self.blocks.entry(new.buffer.as_raw()).or_default();
+        if self.blocks.get(self.last).is_none_or(|(buffer, _)| *buffer != new.buffer) {
+            self.last = *self.places.entry(new.buffer).or_insert_with(|| {
+                self.blocks.push((new.buffer, Vec::new()));
+                self.blocks.len() - 1
+            });
+        }
+        let words = &mut self.blocks[self.last].1;
         let (first, last) = (new.offset >> BLOCK, (new.offset + (new.size - 1)) >> BLOCK);
         for block in first..=last {
             let (word, bit) = (usize::try_from(block / 64).unwrap_or(usize::MAX), block % 64);
@@ -86,7 +97,7 @@ impl BufferWrites {
     pub fn within(&self) -> Vec<BufferBytes> {
         let mut found = Vec::new();
         for (buffer, words) in &self.blocks {
-            let buffer = vk::Buffer::from_raw(*buffer);
+            let buffer = *buffer;
             let is_set =
                 |block: usize| words.get(block / 64).is_some_and(|word| word >> (block % 64) & 1 == 1);
             let mut block = 0;
@@ -113,6 +124,7 @@ impl BufferWrites {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ash::vk::Handle;
 
     fn bytes(offset: u64, size: u64) -> BufferBytes {
         BufferBytes { buffer: vk::Buffer::from_raw(7), offset, size }

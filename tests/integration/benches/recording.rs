@@ -1,18 +1,18 @@
 //! What recording and polling cost: a million commands into one command buffer, a million looks at a fence, on the
-//! host's driver and on Lockstep over it, in turns within one process; first while Lockstep has nothing mapped, then
-//! with 64 MiB of coherent memory mapped.
+//! host's driver and on Lockstep over it, in turns of one process each; with nothing mapped, and with 64 MiB of coherent
+//! memory mapped.
 //!
-//! Prints Markdown: nanoseconds of processor time a command (medians), and the median over rounds of the ratio within
+//! Prints Markdown: nanoseconds of processor time for one (medians), and the median over rounds of the ratio within
 //! a round.
 
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "all stand on one argument: the objects are alive")]
 
 use ash::vk;
-use lockstep_harness::{Bindings, Buffer, Compute, Gpu, GpuBuilder, Instance, Kind, loader};
-use std::sync::Arc;
+use lockstep_harness::{Bindings, Buffer, Compute, Gpu, Kind, loader};
 
 const COMMANDS: usize = 1_000_000;
-const ROUNDS: usize = 21;
+const ROUNDS: usize = 9;
+const SAMPLES: usize = 5;
 const MAPPED: usize = 64 << 20;
 
 const SHADER: &str = "
@@ -44,15 +44,8 @@ enum Work {
 }
 
 impl Side {
-    fn new(instance: &Arc<Instance>, lockstep: bool) -> Self {
-        let named = |device: &vk::PhysicalDevice| {
-            // SAFETY: the device is of this instance.
-            let properties = unsafe { instance.raw().get_physical_device_properties(*device) };
-            properties.device_name_as_c_str().is_ok_and(|name| name.to_bytes().starts_with(b"Lockstep"))
-                == lockstep
-        };
-        let physical = instance.devices().into_iter().find(named).expect("both drivers");
-        let gpu = GpuBuilder::default().build_on_device(instance, physical);
+    fn new() -> Self {
+        let gpu = Gpu::new();
         let compute = Compute::new(&gpu, SHADER, 1);
         let kind = Kind::Coherent;
         let source = Buffer::unmapped(&gpu, kind, 4096);
@@ -145,47 +138,64 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn compare(what: &str, host: &Side, lockstep: &Side) {
-    for work in [Work::Dispatches, Work::Binds, Work::Copies, Work::Polls(false), Work::Polls(true)] {
-        // Both have their memory from here on.
-        host.time(work);
-        lockstep.time(work);
+const WORKS: [Work; 5] = [Work::Dispatches, Work::Binds, Work::Copies, Work::Polls(false), Work::Polls(true)];
+
+/// Names the row that a process measures; `LOCKSTEP_TEST_ICD` says on which driver.
+const ROW: &str = "LOCKSTEP_BENCH_ROW";
+
+fn main() {
+    let rows = [false, true].into_iter().flat_map(|mapped| WORKS.map(|work| (work, mapped)));
+    if let Some(row) = std::env::var(ROW).ok().and_then(|row| row.parse().ok()) {
+        let (work, mapped) = rows.skip(row).next().expect("a row");
+        return println!("{}", measure(work, mapped));
+    }
+    println!("| a million | mapped | host, ns | Lockstep, ns | more | 10th .. 90th round |");
+    println!("|---|---|---|---|---|---|");
+    for (row, (work, mapped)) in rows.enumerate() {
         let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            let order: [bool; 4] =
-                if round % 2 == 0 { [true, false, false, true] } else { [false, true, true, false] };
             let mut times = [0.0; 2];
-            for is_host in order {
-                let side = if is_host { host } else { lockstep };
-                times[usize::from(is_host)] += side.time(work) / 2.0;
+            for is_host in [round % 2 == 0, round % 2 != 0] {
+                times[usize::from(is_host)] = child(row, is_host);
             }
             theirs.push(times[1]);
             ours.push(times[0]);
             ratios.push(times[0] / times[1]);
         }
         let (theirs, ours, ratio) = (median(&mut theirs), median(&mut ours), median(&mut ratios));
-        let (low, high) = (ratios[ROUNDS / 10], ratios[ROUNDS - 1 - ROUNDS / 10]);
+        let percent = |ratio: f64| (ratio - 1.0) * 100.0;
         println!(
-            "| {work:?} | {what} | {theirs:.1} | {ours:.1} | {:+.1} % | {:+.1} .. {:+.1} % |",
-            (ratio - 1.0) * 100.0,
-            (low - 1.0) * 100.0,
-            (high - 1.0) * 100.0
+            "| {work:?} | {} | {theirs:.1} | {ours:.1} | {:+.1} % | {:+.1} .. {:+.1} % |",
+            if mapped { "64 MiB" } else { "nothing" },
+            percent(ratio),
+            percent(ratios[ROUNDS / 10]),
+            percent(ratios[ROUNDS - 1 - ROUNDS / 10])
         );
     }
 }
 
-fn main() {
-    let host = std::env::var("LOCKSTEP_HOST_ICD").unwrap_or_else(|_| loader::DEFAULT_HOST_ICD.to_owned());
-    let drivers = format!("{host}:{}", loader::manifest_under_test().display());
-    loader::set(loader::KEEP_DRIVERS, "1");
-    loader::set("VK_ICD_FILENAMES", &drivers);
-    loader::set("VK_DRIVER_FILES", &drivers);
-    let instance = Arc::new(Instance::new(vk::API_VERSION_1_3, false).expect("an instance"));
-    let (host, lockstep) = (Side::new(&instance, false), Side::new(&instance, true));
-    println!("| a million | mapped | host, ns | Lockstep, ns | more | 10th .. 90th round |");
-    println!("|---|---|---|---|---|---|");
-    compare("nothing", &host, &lockstep);
-    lockstep.target.memory().map_whole().fill(0, MAPPED, 1);
-    host.target.memory().map_whole().fill(0, MAPPED, 1);
-    compare("64 MiB", &host, &lockstep);
+/// Measures a row in a process of its own: what a heap went through changes what comes next.
+fn child(row: usize, is_host: bool) -> f64 {
+    let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+    command.env(ROW, row.to_string());
+    // The host's commands lie in the heap. Whether it gives their memory back each time depends on what lies behind
+    // them, and would make up half of a dispatch.
+    command.env("MALLOC_TRIM_THRESHOLD_", (64_u64 << 30).to_string());
+    if is_host {
+        let host = std::env::var("LOCKSTEP_HOST_ICD");
+        command.env(loader::TEST_ICD, host.unwrap_or_else(|_| loader::DEFAULT_HOST_ICD.to_owned()));
+    }
+    let output = command.output().expect("a process");
+    assert!(output.status.success(), "row {row}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a time")
+}
+
+fn measure(work: Work, mapped: bool) -> f64 {
+    let side = Side::new();
+    if mapped {
+        side.target.memory().map_whole().fill(0, MAPPED, 1);
+    }
+    // The first time takes its memory from the system.
+    side.time(work);
+    median(&mut (0..SAMPLES).map(|_| side.time(work)).collect::<Vec<_>>())
 }
