@@ -2,6 +2,7 @@
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
 #   make tsan       the tests again, under ThreadSanitizer
+#   make mutations  the recording of each command left out in turn: some test must notice
 #   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
 #   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
 #   make cts DEQP=path/to/deqp-vk   the CTS's memory groups natively and on Lockstep; ARGS= for more
@@ -16,7 +17,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test tsan models bench-instructions cts lint deps install uninstall clean
+.PHONY: run build test tsan mutations models bench-instructions cts lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -30,6 +31,9 @@ test: deps lint
 
 tsan: deps
 	scripts/tsan
+
+mutations: deps
+	scripts/mutations
 
 models: deps
 	scripts/loom

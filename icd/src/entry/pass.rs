@@ -23,6 +23,7 @@ unsafe fn render_pass(info: &vk::RenderPassCreateInfo<'_>) -> RenderPass {
         .map(|attachment| Attachment {
             load: [attachment.load_op, attachment.stencil_load_op],
             layouts: [attachment.initial_layout, attachment.final_layout],
+            stencil: [attachment.initial_layout, attachment.final_layout],
         })
         .collect();
     // SAFETY: the caller's.
@@ -32,6 +33,7 @@ unsafe fn render_pass(info: &vk::RenderPassCreateInfo<'_>) -> RenderPass {
         let reference = |reference: &vk::AttachmentReference| Reference {
             attachment: reference.attachment,
             layout: reference.layout,
+            stencil: reference.layout,
             input,
         };
         references.extend(list.iter().map(reference));
@@ -53,25 +55,39 @@ unsafe fn render_pass(info: &vk::RenderPassCreateInfo<'_>) -> RenderPass {
 /// As above, of the second version.
 ///
 /// # Safety
-/// The structure and the chains of its subpasses are valid.
+/// The structure and the chains in it are valid.
 unsafe fn render_pass2(info: &vk::RenderPassCreateInfo2<'_>) -> RenderPass {
     // SAFETY: the caller's.
     let attachments = unsafe { slice(info.p_attachments, info.attachment_count) };
     let attachments: Vec<_> = attachments
         .iter()
-        .map(|attachment| Attachment {
-            load: [attachment.load_op, attachment.stencil_load_op],
-            layouts: [attachment.initial_layout, attachment.final_layout],
+        .map(|attachment| {
+            let layouts = [attachment.initial_layout, attachment.final_layout];
+            // SAFETY: the caller's.
+            let stencil =
+                unsafe { chain::find::<vk::AttachmentDescriptionStencilLayout<'_>>(attachment.p_next) };
+            let stencil = stencil.map(|own| [own.stencil_initial_layout, own.stencil_final_layout]);
+            Attachment {
+                load: [attachment.load_op, attachment.stencil_load_op],
+                layouts,
+                stencil: stencil.unwrap_or(layouts),
+            }
         })
         .collect();
     // SAFETY: the caller's.
     let subpasses = unsafe { slice(info.p_subpasses, info.subpass_count) };
     let mut references = Vec::new();
     let mut add = |list: &[vk::AttachmentReference2<'_>], input| {
-        let reference = |reference: &vk::AttachmentReference2<'_>| Reference {
-            attachment: reference.attachment,
-            layout: reference.layout,
-            input,
+        let reference = |reference: &vk::AttachmentReference2<'_>| {
+            // SAFETY: the caller's.
+            let stencil =
+                unsafe { chain::find::<vk::AttachmentReferenceStencilLayout<'_>>(reference.p_next) };
+            Reference {
+                attachment: reference.attachment,
+                layout: reference.layout,
+                stencil: stencil.map_or(reference.layout, |own| own.stencil_layout),
+                input,
+            }
         };
         references.extend(list.iter().map(reference));
     };

@@ -85,7 +85,6 @@ commands! {
     bind_descriptor_buffers: PFN_vkCmdBindDescriptorBuffersEXT = c"vkCmdBindDescriptorBuffersEXT";
     bind_transform_feedback_buffers: PFN_vkCmdBindTransformFeedbackBuffersEXT =
         c"vkCmdBindTransformFeedbackBuffersEXT";
-    begin_transform_feedback: PFN_vkCmdBeginTransformFeedbackEXT = c"vkCmdBeginTransformFeedbackEXT";
     end_transform_feedback: PFN_vkCmdEndTransformFeedbackEXT = c"vkCmdEndTransformFeedbackEXT";
 
     draw: PFN_vkCmdDraw = c"vkCmdDraw";

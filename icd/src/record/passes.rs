@@ -26,6 +26,8 @@ pub struct Attachment {
     pub load: [vk::AttachmentLoadOp; 2],
     /// Its layouts before and behind.
     pub layouts: [vk::ImageLayout; 2],
+    /// Those of stencil, where it has its own; else the same.
+    pub stencil: [vk::ImageLayout; 2],
 }
 
 /// A use of an attachment in a subpass.
@@ -35,6 +37,8 @@ pub struct Reference {
     pub attachment: u32,
     /// Its layout there.
     pub layout: vk::ImageLayout,
+    /// That of stencil, where it has its own; else the same.
+    pub stencil: vk::ImageLayout,
     /// Whether it is an input, which is only read.
     pub input: bool,
 }
@@ -50,7 +54,9 @@ impl RenderPass {
                 continue;
             };
             *written |= reference.layout != attachment.layouts[0];
-            *written |= !reference.input && !is_read_only(reference.layout);
+            *written |= reference.stencil != attachment.stencil[0];
+            let read_only = is_read_only(reference.layout) && is_read_only(reference.stencil);
+            *written |= !reference.input && !read_only;
         }
         Self { written }
     }
@@ -59,7 +65,9 @@ impl RenderPass {
 impl Attachment {
     /// Whether a pass changes the attachment whatever is drawn.
     fn is_lost(&self) -> bool {
-        self.load.iter().any(|op| !keeps(*op)) || self.layouts[0] != self.layouts[1]
+        self.load.iter().any(|op| !keeps(*op))
+            || self.layouts[0] != self.layouts[1]
+            || self.stencil[0] != self.stencil[1]
     }
 }
 
@@ -145,8 +153,9 @@ mod tests {
     #[test]
     fn only_an_attachment_that_stays_read_only_is_left_alone() {
         let depth = vk::ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL;
-        let read = Attachment { load: [vk::AttachmentLoadOp::LOAD; 2], layouts: [depth; 2] };
-        let used = Reference { attachment: 0, layout: depth, input: false };
+        let load = [vk::AttachmentLoadOp::LOAD; 2];
+        let read = Attachment { load, layouts: [depth; 2], stencil: [depth; 2] };
+        let used = Reference { attachment: 0, layout: depth, stencil: depth, input: false };
         let written =
             |attachment, reference| RenderPass::new(&[attachment], std::iter::once(reference)).written[0];
 
@@ -154,10 +163,30 @@ mod tests {
         assert!(!written(read, Reference { attachment: vk::ATTACHMENT_UNUSED, ..used }));
         assert!(written(Attachment { load: [vk::AttachmentLoadOp::CLEAR; 2], ..read }, used));
         assert!(written(Attachment { layouts: [depth, vk::ImageLayout::GENERAL], ..read }, used));
-        assert!(written(read, Reference { layout: vk::ImageLayout::GENERAL, input: true, ..used }));
-        let general = Attachment { layouts: [vk::ImageLayout::GENERAL; 2], ..read };
-        assert!(written(general, Reference { layout: vk::ImageLayout::GENERAL, ..used }));
-        assert!(!written(general, Reference { layout: vk::ImageLayout::GENERAL, input: true, ..used }));
+        let general = vk::ImageLayout::GENERAL;
+        let elsewhere = Reference { layout: general, stencil: general, ..used };
+        assert!(written(read, Reference { input: true, ..elsewhere }));
+        let stays = Attachment { layouts: [general; 2], stencil: [general; 2], ..read };
+        assert!(written(stays, elsewhere));
+        assert!(!written(stays, Reference { input: true, ..elsewhere }));
+    }
+
+    #[test]
+    fn stencil_may_be_written_where_depth_is_read_only() {
+        let depth = vk::ImageLayout::DEPTH_READ_ONLY_OPTIMAL;
+        let written = |stencil: [vk::ImageLayout; 3]| {
+            let load = [vk::AttachmentLoadOp::LOAD; 2];
+            let attachment = Attachment { load, layouts: [depth; 2], stencil: [stencil[0], stencil[2]] };
+            let used = Reference { attachment: 0, layout: depth, stencil: stencil[1], input: false };
+            RenderPass::new(&[attachment], std::iter::once(used)).written[0]
+        };
+        let (read, attached) =
+            (vk::ImageLayout::STENCIL_READ_ONLY_OPTIMAL, vk::ImageLayout::STENCIL_ATTACHMENT_OPTIMAL);
+
+        assert!(!written([read; 3]));
+        assert!(written([attached; 3]));
+        assert!(written([read, attached, read]));
+        assert!(written([read, read, attached]));
     }
 
     #[test]

@@ -177,15 +177,18 @@ impl Builder<'_> {
         let Some(numbers) = numbers else { return self.buffer(&whole, Extent::Within) };
         let wide = copy.flags.contains(vk::QueryResultFlags::TYPE_64);
         let size = numbers * if wide { 8 } else { 4 };
+        // A result that is not there is left out, unless somebody waits for it or takes a part.
+        let written = vk::QueryResultFlags::WAIT | vk::QueryResultFlags::PARTIAL;
+        let extent = if copy.flags.intersects(written) { Extent::Exact } else { Extent::Within };
         let span = u64::from(copy.count - 1).saturating_mul(copy.stride).saturating_add(size);
         if copy.stride == size || copy.count == 1 {
-            self.buffer(&BufferBytes { size: span, ..whole }, Extent::Exact);
+            self.buffer(&BufferBytes { size: span, ..whole }, extent);
         } else if self.writes.ranges.len() + copy.count as usize > RANGES {
             self.buffer(&BufferBytes { size: span, ..whole }, Extent::Within);
         } else {
             for index in 0..u64::from(copy.count) {
                 let offset = copy.offset.saturating_add(index.saturating_mul(copy.stride));
-                self.buffer(&BufferBytes { offset, size, ..whole }, Extent::Exact);
+                self.buffer(&BufferBytes { offset, size, ..whole }, extent);
             }
         }
     }

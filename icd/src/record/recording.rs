@@ -362,7 +362,7 @@ impl Recording {
         }
     }
 
-    /// Transform feedback begins or ends: it writes the buffers, and counters when it ends.
+    /// Transform feedback ends: it wrote the buffers, and now writes counters.
     pub fn feed_back(&mut self, counters: impl Iterator<Item = BufferBytes>) {
         self.within.extend_from_slice(&self.feedback);
         for counter in counters {

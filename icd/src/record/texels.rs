@@ -73,11 +73,15 @@ mod tests {
             .image_extent(vk::Extent3D { width: extent[0], height: extent[1], depth: extent[2] })
     }
 
+    fn one(range: Range<u64>) -> Texels {
+        Texels::Exact(std::iter::once(range).collect())
+    }
+
     #[test]
     fn tight_rows_are_one_range() {
         let copied = copied(vk::Format::R8G8B8A8_UNORM, &region(0, [3, 5, 1], 2));
 
-        assert_eq!(copied, Texels::Exact(std::iter::once(100..100 + 3 * 4 * 5 * 2).collect()));
+        assert_eq!(copied, one(100..100 + 3 * 4 * 5 * 2));
     }
 
     #[test]
@@ -91,7 +95,7 @@ mod tests {
     fn compressed_images_are_copied_in_blocks() {
         let copied = copied(vk::Format::BC1_RGB_UNORM_BLOCK, &region(0, [5, 4, 1], 1));
 
-        assert_eq!(copied, Texels::Exact(std::iter::once(100..100 + 2 * 8).collect()));
+        assert_eq!(copied, one(100..100 + 2 * 8));
     }
 
     #[test]
@@ -99,10 +103,7 @@ mod tests {
         let mut stencil = region(0, [4, 1, 1], 1);
         stencil.image_subresource.aspect_mask = vk::ImageAspectFlags::STENCIL;
 
-        assert_eq!(
-            copied(vk::Format::D24_UNORM_S8_UINT, &stencil),
-            Texels::Exact(std::iter::once(100..104).collect())
-        );
+        assert_eq!(copied(vk::Format::D24_UNORM_S8_UINT, &stencil), one(100..104));
     }
 
     #[test]

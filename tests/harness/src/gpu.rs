@@ -28,6 +28,7 @@ pub struct GpuBuilder {
     synchronization2: bool,
     device_address: bool,
     validation: bool,
+    everything: bool,
     device_extensions: Vec<&'static CStr>,
 }
 
@@ -39,6 +40,7 @@ impl Default for GpuBuilder {
             synchronization2: true,
             device_address: false,
             validation: false,
+            everything: false,
             device_extensions: Vec::new(),
         }
     }
@@ -72,6 +74,13 @@ impl GpuBuilder {
     /// Puts the Khronos validation layer above the driver.
     pub fn validation(mut self) -> Self {
         self.validation = true;
+        self
+    }
+
+    /// Enables every feature the device has but sparse memory and checks of bounds, and the extensions of
+    /// [`OPTIONAL`] it has (Vulkan 1.3).
+    pub fn everything(mut self) -> Self {
+        self.everything = true;
         self
     }
 
@@ -214,6 +223,60 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Extensions with commands or features of their own that [`GpuBuilder::everything`] enables.
+pub const OPTIONAL: &[&CStr] = &[
+    ext::transform_feedback::NAME,
+    ext::multi_draw::NAME,
+    ext::mesh_shader::NAME,
+    ext::shader_object::NAME,
+    ext::descriptor_buffer::NAME,
+    khr::push_descriptor::NAME,
+    khr::maintenance5::NAME,
+    khr::maintenance6::NAME,
+    khr::deferred_host_operations::NAME,
+    khr::acceleration_structure::NAME,
+    khr::ray_tracing_pipeline::NAME,
+    khr::ray_tracing_maintenance1::NAME,
+    ash::amd::buffer_marker::NAME,
+];
+
+/// Features of versions and of some of the extensions.
+#[derive(Default)]
+struct Features {
+    core: vk::PhysicalDeviceFeatures,
+    vulkan11: vk::PhysicalDeviceVulkan11Features<'static>,
+    vulkan12: vk::PhysicalDeviceVulkan12Features<'static>,
+    vulkan13: vk::PhysicalDeviceVulkan13Features<'static>,
+    feedback: vk::PhysicalDeviceTransformFeedbackFeaturesEXT<'static>,
+    multi_draw: vk::PhysicalDeviceMultiDrawFeaturesEXT<'static>,
+}
+
+impl Features {
+    /// Asks which there are.
+    fn of(instance: &ash::Instance, physical: vk::PhysicalDevice) -> Self {
+        let mut this = Self::default();
+        let mut features = vk::PhysicalDeviceFeatures2::default()
+            .push_next(&mut this.vulkan11)
+            .push_next(&mut this.vulkan12)
+            .push_next(&mut this.vulkan13)
+            .push_next(&mut this.feedback)
+            .push_next(&mut this.multi_draw);
+        // SAFETY: `physical` is of this instance, and the chain whole.
+        unsafe { instance.get_physical_device_features2(physical, &mut features) };
+        this.core = vk::PhysicalDeviceFeatures {
+            robust_buffer_access: vk::FALSE,
+            sparse_binding: vk::FALSE,
+            ..features.features
+        };
+        for next in [&mut this.vulkan11.p_next, &mut this.vulkan12.p_next, &mut this.vulkan13.p_next] {
+            *next = std::ptr::null_mut();
+        }
+        this.feedback.p_next = std::ptr::null_mut();
+        this.multi_draw.p_next = std::ptr::null_mut();
+        this
+    }
+}
+
 impl Shared {
     fn new(instance: &Arc<Instance>, physical: vk::PhysicalDevice, options: &GpuBuilder) -> Self {
         let raw = &instance.raw;
@@ -240,7 +303,24 @@ impl Shared {
         let mut sync2 =
             vk::PhysicalDeviceSynchronization2Features::default().synchronization2(options.synchronization2);
         let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues);
+        let mut features;
+        if options.everything {
+            features = Features::of(raw, physical);
+            // SAFETY: `physical` is of this instance.
+            let offered = unsafe { raw.enumerate_device_extension_properties(physical) };
+            let offered = offered.expect("vkEnumerateDeviceExtensionProperties");
+            let has = |name: &CStr| offered.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
+            extensions.extend(OPTIONAL.iter().filter(|name| has(name)));
+            info = info
+                .enabled_features(&features.core)
+                .push_next(&mut features.vulkan11)
+                .push_next(&mut features.vulkan12)
+                .push_next(&mut features.vulkan13)
+                .push_next(&mut features.feedback)
+                .push_next(&mut features.multi_draw);
+        }
         match options.timeline {
+            _ if options.everything => {}
             TimelineUse::Unmentioned if options.device_address => {
                 panic!("device addresses mention timelines")
             }
@@ -254,7 +334,7 @@ impl Shared {
         if on && !core12 {
             extensions.push(khr::timeline_semaphore::NAME);
         }
-        if options.synchronization2 {
+        if options.synchronization2 && !options.everything {
             info = info.push_next(&mut sync2);
             if !core13 {
                 extensions.push(khr::synchronization2::NAME);

@@ -331,7 +331,16 @@ impl Buffer {
     ///
     /// If Vulkan refuses.
     pub fn unmapped(gpu: &Gpu, kind: Kind, len: usize) -> Self {
-        let mut buffer = Self::unbound(gpu, len);
+        Self::unmapped_for(gpu, kind, len, ALL_USES)
+    }
+
+    /// Makes a buffer for certain uses on an allocation of its own, not mapped.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn unmapped_for(gpu: &Gpu, kind: Kind, len: usize, usage: vk::BufferUsageFlags) -> Self {
+        let mut buffer = Self::unbound_for(gpu, len, usage);
         let needs = buffer.requirements();
         let index = kind.find(gpu, needs.memory_type_bits).unwrap_or_else(|| panic!("no type is {kind:?}"));
         let size = usize::try_from(needs.size).expect("a 64-bit machine");
@@ -341,7 +350,12 @@ impl Buffer {
 
     /// Makes a buffer on an allocation of its own, mapped from now on.
     pub fn mapped(gpu: &Gpu, kind: Kind, len: usize) -> Self {
-        let mut buffer = Self::unmapped(gpu, kind, len);
+        Self::mapped_for(gpu, kind, len, ALL_USES)
+    }
+
+    /// Makes a buffer for certain uses on an allocation of its own, mapped from now on.
+    pub fn mapped_for(gpu: &Gpu, kind: Kind, len: usize, usage: vk::BufferUsageFlags) -> Self {
+        let mut buffer = Self::unmapped_for(gpu, kind, len, usage);
         buffer.mapped = Some(buffer.memory().map_whole().part(0, len));
         buffer
     }

@@ -17,7 +17,9 @@ pub fn compile_wgsl(source: &str) -> Vec<u32> {
     let capabilities = naga::valid::Capabilities::empty();
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).expect("a valid WGSL module");
-    let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    let mut options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    // Points have a size only where the vertex stage says so.
+    options.flags |= naga::back::spv::WriterFlags::FORCE_POINT_SIZE;
     let words = naga::back::spv::write_vec(&module, &info, &options, None).expect("SPIR-V of a valid module");
     validate(words, TargetEnv::Vulkan_1_1)
 }

@@ -144,9 +144,9 @@ const WORKS: [Work; 5] = [Work::Dispatches, Work::Binds, Work::Copies, Work::Pol
 const ROW: &str = "LOCKSTEP_BENCH_ROW";
 
 fn main() {
-    let rows = [false, true].into_iter().flat_map(|mapped| WORKS.map(|work| (work, mapped)));
+    let mut rows = [false, true].into_iter().flat_map(|mapped| WORKS.map(|work| (work, mapped)));
     if let Some(row) = std::env::var(ROW).ok().and_then(|row| row.parse().ok()) {
-        let (work, mapped) = rows.skip(row).next().expect("a row");
+        let (work, mapped) = rows.nth(row).expect("a row");
         return println!("{}", measure(work, mapped));
     }
     println!("| a million | mapped | host, ns | Lockstep, ns | more | 10th .. 90th round |");

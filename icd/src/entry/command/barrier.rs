@@ -1,7 +1,7 @@
 //! Barriers and events (specification chapter "Synchronization and Cache Control"): a change of an image's layout
 //! may write it, and an event may be set by the CPU.
 
-#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
+#![allow(unsafe_code, reason = "entry points")]
 
 use ash::vk;
 

@@ -1,7 +1,7 @@
 //! What is bound before a draw or dispatch (specification chapters "Pipelines", "Resource Descriptors", "Shaders",
 //! "Fixed-Function Vertex Post-Processing").
 
-#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
+#![allow(unsafe_code, reason = "entry points")]
 
 use std::ffi::c_void;
 
@@ -161,15 +161,7 @@ commands! {
     ) as bind_transform_feedback_buffers |recording|
         recording.bind_feedback(first, buffers(count, list, offsets, Some(sizes)));
 
-    /// `vkCmdBeginTransformFeedbackEXT`
-    fn cmd_begin_transform_feedback(
-        first: u32,
-        count: u32,
-        counters: *const vk::Buffer,
-        offsets: *const u64,
-    ) as begin_transform_feedback |recording| recording.feed_back(std::iter::empty());
-
-    /// `vkCmdEndTransformFeedbackEXT`
+    /// `vkCmdEndTransformFeedbackEXT`: until then no other buffers can be bound.
     fn cmd_end_transform_feedback(
         first: u32,
         count: u32,

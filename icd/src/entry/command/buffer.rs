@@ -1,6 +1,6 @@
 //! The life of command buffers (specification chapter "Command Buffers").
 
-#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
+#![allow(unsafe_code, reason = "entry points")]
 
 use ash::vk;
 

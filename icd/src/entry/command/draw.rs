@@ -2,7 +2,7 @@
 //! is bound meets shaders. Builds and copies of acceleration structures name their targets by address or handle:
 //! they may write anything.
 
-#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
+#![allow(unsafe_code, reason = "entry points")]
 
 use ash::vk;
 use vk::PipelineBindPoint as Point;

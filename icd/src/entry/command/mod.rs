@@ -11,10 +11,14 @@
 //!
 //! Each notes what it may write, if anything is recorded at all ([`crate::record`]), and goes on to the host's.
 
+#![allow(unsafe_code, reason = "entry points")]
+
 pub mod barrier;
 pub mod bind;
 pub mod buffer;
 pub mod draw;
+#[cfg(lockstep_mutation)]
+mod mutation;
 pub mod pass;
 pub mod transfer;
 
@@ -34,6 +38,12 @@ fn own(commands: vk::CommandBuffer) -> Option<&'static Commands> {
     Some(lookup::device(commands)?.commands)
 }
 
+/// Notes may look into arrays, or not.
+///
+/// # Safety
+/// None needed: it makes a block need to be unsafe.
+const unsafe fn by_valid_usage() {}
+
 /// Defines entry points of commands that record: each notes something in the recording, if there is one, and calls the
 /// host's function.
 ///
@@ -46,9 +56,15 @@ macro_rules! commands {
         $(#[$doc])*
         pub(in crate::entry) unsafe extern "system" fn $name(commands: ash::vk::CommandBuffer, $($arg: $type),*) {
             // SAFETY: valid usage.
-            if let Some($recording) = unsafe { crate::record::lookup::recording(commands) } {
+            let recording = unsafe { crate::record::lookup::recording(commands) };
+            #[cfg(lockstep_mutation)]
+            let recording = recording.filter(|_| !super::mutation::leaves_out(stringify!($name)));
+            if let Some($recording) = recording {
                 // SAFETY: valid usage.
-                unsafe { $note };
+                unsafe {
+                    super::by_valid_usage();
+                    $note
+                };
             }
             if let Some(host) = super::host(commands).and_then(|host| host.$host) {
                 // SAFETY: the application's arguments.

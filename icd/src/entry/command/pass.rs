@@ -1,6 +1,6 @@
 //! Render passes (specification chapter "Render Pass"): which attachments may be written.
 
-#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
+#![allow(unsafe_code, reason = "entry points")]
 
 use ash::vk;
 

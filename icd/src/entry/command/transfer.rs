@@ -1,7 +1,7 @@
 //! Copies, clears, query results and markers (specification chapters "Copy Commands", "Clear Commands",
 //! "Queries").
 
-#![allow(unsafe_code, unused_unsafe, reason = "entry points, of which not all look into arrays")]
+#![allow(unsafe_code, reason = "entry points")]
 
 use ash::vk;
 

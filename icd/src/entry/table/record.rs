@@ -74,8 +74,6 @@ pub(super) const COMMANDS: &[Command] = rows! {
     bind::cmd_bind_descriptor_buffers, PFN_vkCmdBindDescriptorBuffersEXT: c"vkCmdBindDescriptorBuffersEXT";
     bind::cmd_bind_transform_feedback_buffers, PFN_vkCmdBindTransformFeedbackBuffersEXT:
         c"vkCmdBindTransformFeedbackBuffersEXT";
-    bind::cmd_begin_transform_feedback, PFN_vkCmdBeginTransformFeedbackEXT:
-        c"vkCmdBeginTransformFeedbackEXT";
     bind::cmd_end_transform_feedback, PFN_vkCmdEndTransformFeedbackEXT: c"vkCmdEndTransformFeedbackEXT";
 
     draw::cmd_draw, PFN_vkCmdDraw: c"vkCmdDraw";
