@@ -28,6 +28,9 @@ pub struct GpuBuilder {
     synchronization2: bool,
     device_address: bool,
     validation: bool,
+    many_descriptors: bool,
+    dynamic_rendering: bool,
+    transform_feedback: bool,
     device_extensions: Vec<&'static CStr>,
 }
 
@@ -39,6 +42,9 @@ impl Default for GpuBuilder {
             synchronization2: true,
             device_address: false,
             validation: false,
+            many_descriptors: false,
+            dynamic_rendering: false,
+            transform_feedback: false,
             device_extensions: Vec::new(),
         }
     }
@@ -67,6 +73,25 @@ impl GpuBuilder {
     pub fn device_address(mut self) -> Self {
         self.device_address = true;
         self
+    }
+
+    /// Enables arrays of storage buffers whose index only the shader knows and, where the device can, their update
+    /// after they were bound (Vulkan 1.2 and later).
+    pub fn many_descriptors(mut self) -> Self {
+        self.many_descriptors = true;
+        self
+    }
+
+    /// Enables rendering without render pass objects (Vulkan 1.3 and later).
+    pub fn dynamic_rendering(mut self) -> Self {
+        self.dynamic_rendering = true;
+        self
+    }
+
+    /// Enables transform feedback.
+    pub fn transform_feedback(mut self) -> Self {
+        self.transform_feedback = true;
+        self.device_extension(ext::transform_feedback::NAME)
     }
 
     /// Puts the Khronos validation layer above the driver.
@@ -206,6 +231,7 @@ pub(crate) struct Shared {
     pub(crate) synchronization2_khr: Option<khr::synchronization2::Device>,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     properties: vk::PhysicalDeviceProperties,
+    late_updates: bool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -233,9 +259,16 @@ impl Shared {
         let core12 = options.api >= vk::API_VERSION_1_2;
         let core13 = options.api >= vk::API_VERSION_1_3;
         let mut extensions = options.device_extensions.clone();
+        let late_updates = options.many_descriptors && Self::can_update_late(raw, physical);
         let mut vulkan12 = vk::PhysicalDeviceVulkan12Features::default()
             .timeline_semaphore(on)
-            .buffer_device_address(options.device_address);
+            .buffer_device_address(options.device_address)
+            .descriptor_binding_storage_buffer_update_after_bind(late_updates)
+            .descriptor_binding_partially_bound(late_updates);
+        let features = vk::PhysicalDeviceFeatures::default()
+            .shader_storage_buffer_array_dynamic_indexing(options.many_descriptors);
+        let mut rendering = vk::PhysicalDeviceDynamicRenderingFeatures::default().dynamic_rendering(true);
+        let mut feedback = vk::PhysicalDeviceTransformFeedbackFeaturesEXT::default().transform_feedback(true);
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(on);
         let mut sync2 =
             vk::PhysicalDeviceSynchronization2Features::default().synchronization2(options.synchronization2);
@@ -260,8 +293,14 @@ impl Shared {
                 extensions.push(khr::synchronization2::NAME);
             }
         }
+        if options.dynamic_rendering {
+            info = info.push_next(&mut rendering);
+        }
+        if options.transform_feedback {
+            info = info.push_next(&mut feedback);
+        }
         let names: Vec<_> = extensions.iter().map(|name| name.as_ptr()).collect();
-        info = info.enabled_extension_names(&names);
+        info = info.enabled_extension_names(&names).enabled_features(&features);
         // SAFETY: Every pointer in `info` outlives the call.
         let device = unsafe { raw.create_device(physical, &info, None) }.expect("vkCreateDevice");
         // SAFETY: The device was made with a queue of this family.
@@ -288,7 +327,20 @@ impl Shared {
             synchronization2_khr,
             memory,
             properties,
+            late_updates,
         }
+    }
+
+    fn can_update_late(instance: &ash::Instance, physical: vk::PhysicalDevice) -> bool {
+        let mut vulkan12 = vk::PhysicalDeviceVulkan12Features::default();
+        let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut vulkan12);
+        // SAFETY: `physical` is of this instance, the structures are whole.
+        unsafe { instance.get_physical_device_features2(physical, &mut features) };
+        let can = [
+            vulkan12.descriptor_binding_storage_buffer_update_after_bind,
+            vulkan12.descriptor_binding_partially_bound,
+        ];
+        can == [vk::TRUE; 2]
     }
 }
 
@@ -350,6 +402,11 @@ impl Gpu {
     /// Returns another queue, where the device has more than one; nobody else in the harness uses it.
     pub fn second_queue(&self) -> Option<vk::Queue> {
         self.0.second_queue
+    }
+
+    /// Returns whether storage buffers may be updated after they were bound, see [`GpuBuilder::many_descriptors`].
+    pub fn updates_late(&self) -> bool {
+        self.0.late_updates
     }
 
     /// Returns the family of the queue.
