@@ -78,61 +78,77 @@ fn words(rng: &mut Rng, size: usize, longest: usize) -> (usize, usize) {
 }
 
 impl Op {
-    /// Makes up a command.
-    pub(crate) fn random(rng: &mut Rng, scene: &Scene<'_>) -> Self {
-        let to = scene.buffers[rng.below(scene.buffers.len())];
+    /// Makes up a command; once in `vague` times one of which only the device knows what it writes.
+    pub(crate) fn random(rng: &mut Rng, scene: &Scene<'_>, vague: usize) -> Self {
+        loop {
+            let place = scene.buffers[rng.below(scene.buffers.len())];
+            let image = scene.images[rng.below(scene.images.len())];
+            let made = match rng.one_in(vague) {
+                true => Self::vague(rng, scene, place, image),
+                false => Self::exact(rng, scene, place, image),
+            };
+            if let Some(op) = made {
+                return op;
+            }
+        }
+    }
+
+    fn vague(rng: &mut Rng, scene: &Scene<'_>, to: usize, image: usize) -> Option<Self> {
+        match rng.below(8) {
+            0 => Some(Self::ToImage(Rows::random(rng, scene, image, to)?)),
+            1 | 2 => Some(Self::on_image(rng, scene, image)),
+            3 => Some(Self::Feedback(Feedback::random(rng, to, scene.sizes[to]))),
+            _ => Some(Self::Shade(Shade::random(rng, scene, to))),
+        }
+    }
+
+    fn exact(rng: &mut Rng, scene: &Scene<'_>, to: usize, image: usize) -> Option<Self> {
         let size = scene.sizes[to];
-        let image = scene.images.get(rng.below(scene.images.len().max(1))).copied();
-        match (rng.below(16), image) {
-            (0..2, _) => {
+        match rng.below(9) {
+            0 | 1 => {
                 let (at, mut len) = words(rng, size, 3000);
                 let byte = if rng.one_in(3) { 0 } else { rng.byte() };
                 let whole = rng.one_in(6);
                 len = if whole { (size - at) / 4 * 4 } else { len };
-                Self::Fill { to: Span { buffer: to, at, len }, byte, whole }
+                Some(Self::Fill { to: Span { buffer: to, at, len }, byte, whole })
             }
-            (2..4, _) => {
+            2 | 3 => {
                 let (at, len) = words(rng, size, 300);
-                Self::Update { to: Span { buffer: to, at, len }, seed: rng.next_u64() }
+                Some(Self::Update { to: Span { buffer: to, at, len }, seed: rng.next_u64() })
             }
-            (4..8, _) => Self::Shade(Shade::random(rng, scene, to)),
-            (8, _) => Self::results(rng, to, size),
-            (9, Some(image)) => match Rows::random(rng, scene, image, to) {
-                Some(rows) => Self::FromImage(rows),
-                None => Self::random(rng, scene),
-            },
-            (10, Some(image)) => match Rows::random(rng, scene, image, to) {
-                Some(rows) => Self::ToImage(rows),
-                None => Self::random(rng, scene),
-            },
-            (11, Some(image)) => Self::on_image(rng, scene, image),
-            (12, _) => match Feedback::random(rng, to, size) {
-                Some(feedback) => Self::Feedback(feedback),
-                None => Self::random(rng, scene),
-            },
-            _ if scene.buffers.len() > 1 => {
+            4 => Self::results(rng, to, size),
+            5 => Some(Self::FromImage(Rows::random(rng, scene, image, to)?)),
+            _ => {
                 // From another buffer, so that source and destination never overlap.
-                let others: Vec<_> = scene.buffers.iter().copied().filter(|&other| other != to).collect();
-                let from = others[rng.below(others.len())];
-                let regions = regions(rng, scene.sizes[from], size);
-                Self::Copy { from, to, regions, second: rng.one_in(3) }
+                let from = scene.buffers[rng.below(scene.buffers.len())];
+                let regions = (from != to).then(|| regions(rng, scene.sizes[from], size))?;
+                Some(Self::Copy { from, to, regions, second: rng.one_in(3) })
             }
-            _ => Self::random(rng, scene),
         }
     }
 
-    fn results(rng: &mut Rng, to: usize, size: usize) -> Self {
+    /// Makes up a copy that saves what a command is about to write.
+    pub(crate) fn witness(&self, rng: &mut Rng, scene: &Scene<'_>) -> Option<Self> {
+        let spans = self.writes(scene);
+        let Span { buffer: from, at, len } = spans[rng.below(spans.len())];
+        let to = scene.buffers[rng.below(scene.buffers.len())];
+        if to == from || scene.shapes[from].is_some() {
+            return None;
+        }
+        let len = len.min(scene.sizes[to]);
+        let place = rng.below(scene.sizes[to] - len + 1);
+        Some(Self::Copy { from, to, regions: vec![(at, place, len)], second: false })
+    }
+
+    fn results(rng: &mut Rng, to: usize, size: usize) -> Option<Self> {
         let wide = rng.one_in(2);
         let unit = if wide { 8 } else { 4 };
         let available = rng.one_in(2) && size >= 2 * unit;
         let result = if available { 2 * unit } else { unit };
-        if size < result {
-            return Self::Fill { to: Span { buffer: to, at: 0, len: 4 }, byte: rng.byte(), whole: false };
-        }
-        let at = rng.below((size - result) / unit + 1) * unit;
+        let at = rng.below(size.checked_sub(result)? / unit + 1) * unit;
         let stride = result + unit * if rng.one_in(3) { 0 } else { rng.below(40) };
         let count = rng.between(1, RESULTS as usize + 1).min((size - at - result) / stride + 1);
-        Self::Results { to, at, stride, count, wide, available }
+        Some(Self::Results { to, at, stride, count, wide, available })
     }
 
     fn on_image(rng: &mut Rng, scene: &Scene<'_>, image: usize) -> Self {

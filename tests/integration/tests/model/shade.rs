@@ -145,6 +145,18 @@ impl Shade {
         Self { layout, via, bound, element, first, stride, count, key, spins, indirect }
     }
 
+    /// Makes up a dispatch that takes long, on a buffer the processor does not see.
+    pub(crate) fn slow(rng: &mut Rng, scene: &Scene<'_>) -> Self {
+        let hidden = scene.buffers.iter().copied().find(|&place| !scene.addressable[place]);
+        let mut slow = Self::random(rng, scene, hidden.expect("a hidden buffer"));
+        (slow.layout, slow.via) = (Layout::Array, Via::Set);
+        slow.bound = vec![slow.bound[slow.element]; ARRAY as usize];
+        slow.element = 0;
+        // llvmpipe leaves loops after 65,535 rounds.
+        slow.spins = to_u32(rng.between(30_000, 60_000));
+        slow
+    }
+
     /// Returns the words that are read and written.
     pub(crate) fn words(&self) -> Vec<Span> {
         let Bound { buffer, offset, .. } = self.bound[self.element];

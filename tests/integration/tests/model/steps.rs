@@ -7,7 +7,8 @@ use lockstep_harness::{Batch, Commands, Event, Fence, Semaphore};
 use crate::flight::{Flight, Phase, Program};
 use crate::ops::Op;
 use crate::places::{self, Place, Scene, Slot, Thing};
-use crate::world::{QUERIES, World};
+use crate::shade::Shade;
+use crate::world::{Mood, QUERIES, World};
 
 impl World {
     /// Records something, or takes what was recorded before.
@@ -18,7 +19,16 @@ impl World {
         let count = self.rng.between(1, 4);
         let mut rng = self.rng.clone();
         let scene = self.scene();
-        let ops: Vec<_> = (0..count).map(|_| Op::random(&mut rng, &scene)).collect();
+        let Mood { vague, slow, .. } = self.mood;
+        let mut ops = Vec::new();
+        if rng.one_in(slow) {
+            ops.extend((0..rng.between(1, 5)).map(|_| Op::Shade(Shade::slow(&mut rng, &scene))));
+        }
+        for _ in 0..count {
+            let op = Op::random(&mut rng, &scene, vague);
+            ops.extend(if rng.one_in(3) { op.witness(&mut rng, &scene) } else { None });
+            ops.push(op);
+        }
         let program = Program::new(&self.tools, &scene, ops, rng.one_in(5));
         drop(scene);
         self.rng = rng;
@@ -34,10 +44,11 @@ impl World {
     /// Makes up a part of a batch.
     fn phase(&mut self, first: bool) -> Phase {
         let programs = (0..self.rng.between(1, 3)).map(|_| self.program()).collect();
-        let gated = if first { self.rng.one_in(16) } else { self.rng.one_in(2) };
+        let gated = self.rng.one_in(self.mood.gated) && (!first || self.rng.one_in(4));
         let gate = gated.then(|| (Event::new(&self.gpu), false));
-        let event = self.rng.one_in(3).then(|| Event::new(&self.gpu));
-        let query = (self.rng.one_in(4) && self.next_query < QUERIES).then_some(self.next_query);
+        let told = self.rng.one_in(self.mood.told);
+        let event = (told && self.rng.one_in(2)).then(|| Event::new(&self.gpu));
+        let query = (told && event.is_none() && self.next_query < QUERIES).then_some(self.next_query);
         self.next_query += u32::from(query.is_some());
         Phase { programs, gate, event, query, released: false, known: false }
     }
@@ -48,7 +59,7 @@ impl World {
         let number = self.submitted;
         let count = if self.rng.one_in(3) { self.rng.between(2, 4) } else { 1 };
         let phases: Vec<_> = (0..count).map(|n| self.phase(n == 0)).collect();
-        let held = self.rng.one_in(2);
+        let held = self.rng.one_in(self.mood.held);
         let go = if held { self.go_value + 1 + self.rng.below(2) as u64 } else { 0 };
         let mut batch = Batch::new();
         let mut separators = Vec::new();
@@ -128,6 +139,54 @@ impl World {
         let held = self.held();
         self.release();
         self.count_held(held);
+    }
+
+    /// Learns of the first half of a batch that goes on, and writes what that half had written.
+    pub(crate) fn interrupt(&mut self) {
+        self.submitted += 1;
+        let number = self.submitted;
+        let first = vec![self.program()];
+        let mut rng = self.rng.clone();
+        let scene = self.scene();
+        let mut ops: Vec<_> = (0..4).map(|_| Op::Shade(Shade::slow(&mut rng, &scene))).collect();
+        ops.push(Op::random(&mut rng, &scene, self.mood.vague));
+        let second = vec![Program::new(&self.tools, &scene, ops, false)];
+        drop(scene);
+        self.rng = rng;
+        let event = Event::new(&self.gpu);
+        let tell = Commands::new(&self.gpu, |r| r.set_event(&event));
+        let mut batch = Batch::new().run(&first[0].commands).run(&tell);
+        batch = batch.run(&second[0].commands).signal(&self.done, number);
+        self.note(format!("batch {number}: {:?} event, then {:?}", first[0].ops, second[0].ops));
+        let phase = |programs, event| Phase {
+            programs,
+            gate: None,
+            event,
+            query: None,
+            released: false,
+            known: false,
+        };
+        self.flights.push_back(Flight {
+            number,
+            go: 0,
+            phases: vec![phase(first, Some(event)), phase(second, None)],
+            fence: None,
+            last: true,
+            _separators: vec![tell],
+            _semaphores: Vec::new(),
+        });
+        self.gpu.submit(&[batch], None);
+        self.release();
+        let flight = self.flights.len() - 1;
+        self.flights[flight].phases[0].event.as_ref().expect("just made").poll();
+        self.learn(flight, 1);
+        self.compare();
+        for _ in 0..self.rng.between(1, 4) {
+            self.write();
+            if self.rng.one_in(3) {
+                self.gpu.submit(&[], None);
+            }
+        }
     }
 
     /// Signals the host's timeline, or sets an event that the device waits for.

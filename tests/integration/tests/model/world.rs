@@ -16,9 +16,41 @@ use crate::flight::{Flight, Program};
 use crate::ops::{Span, Tools};
 use crate::places::{self, Place, Scene, Share, Slot, Thing};
 
+/// How often a world does what changes what is known of pages for good; each is once in so many times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mood {
+    /// Commands of which only the device knows what they write.
+    pub(crate) vague: usize,
+    /// Batches that wait for the host's timeline.
+    pub(crate) held: usize,
+    /// Phases that wait for an event the host sets.
+    pub(crate) gated: usize,
+    /// Phases that tell of their completion by an event or a query.
+    pub(crate) told: usize,
+    /// Command buffers that take long.
+    pub(crate) slow: usize,
+    /// Steps that map or unmap.
+    pub(crate) remapped: usize,
+}
+
+impl Mood {
+    fn random(rng: &mut Rng) -> Self {
+        let mut pick = |often: usize| [often, often, 8 * often, usize::MAX][rng.below(4)];
+        Self {
+            vague: pick(2),
+            held: pick(2),
+            gated: pick(4),
+            told: pick(2),
+            slow: pick(8),
+            remapped: pick(1),
+        }
+    }
+}
+
 pub(crate) struct World {
     seed: u64,
     pub(crate) rng: Rng,
+    pub(crate) mood: Mood,
     log: VecDeque<String>,
     pub(crate) reference: Vec<Vec<u8>>,
     pub(crate) flights: VecDeque<Flight>,
@@ -40,6 +72,10 @@ pub(crate) struct World {
     pub(crate) holding: Arc<AtomicUsize>,
     pub(crate) tools: Arc<Tools>,
     pub(crate) gpu: Gpu,
+}
+
+fn pick(rng: &mut Rng, spans: &[Span]) -> Option<Span> {
+    (!spans.is_empty()).then(|| spans[rng.below(spans.len())].clone())
 }
 
 /// More queries than a world's steps can use.
@@ -72,9 +108,12 @@ impl World {
         let (go, done) = (Timeline::new(&gpu), Timeline::new(&gpu));
         let queries = Queries::timestamps(&gpu, QUERIES);
         gpu.run(|r| r.reset(&queries));
+        let mut rng = Rng::new(seed);
+        let mood = Mood::random(&mut rng);
         Self {
             seed,
-            rng: Rng::new(seed),
+            rng,
+            mood,
             log: VecDeque::new(),
             reference: Vec::new(),
             flights: VecDeque::new(),
@@ -104,8 +143,8 @@ impl World {
 
     fn fail(&self, what: &str) -> ! {
         let steps: Vec<_> = self.log.iter().map(String::as_str).collect();
-        let seed = self.seed;
-        panic!("seed {seed}: {what}\nthe last steps:\n  {}", steps.join("\n  "));
+        let Self { seed, mood, .. } = self;
+        panic!("seed {seed}, {mood:?}: {what}\nthe last steps:\n  {}", steps.join("\n  "));
     }
 
     /// Makes allocations with buffers on them, close together, and what the processor cannot see.
@@ -173,10 +212,11 @@ impl World {
     pub(crate) fn step(&mut self) {
         match self.rng.below(22) {
             0..8 => self.write(),
-            8..12 if self.flights.len() < 8 => self.submit(),
+            8..11 if self.flights.len() < 8 => self.submit(),
+            11 if self.held() == 0 => self.interrupt(),
             12..16 => self.let_go(),
             16..19 => self.complete(),
-            19 if !self.shared => self.remap(),
+            19 if !self.shared && self.rng.one_in(self.mood.remapped) => self.remap(),
             20 if self.rng.one_in(4) => self.replace(),
             20 => self.recreate(),
             21 => self.tidy(),
@@ -218,11 +258,17 @@ impl World {
         (begin < end).then(|| (begin - offset, bytes.part(begin - start, end - begin)))
     }
 
-    /// The processor writes a random range, or what the device has just written, except what is not its to write.
-    fn write(&mut self) {
-        let recent = match self.recent.len() {
-            0 => None,
-            some if self.rng.one_in(2) => Some(self.recent[self.rng.below(some)].clone()),
+    /// The processor writes a random range, or what the device has just written, or is about to write when it is let
+    /// go; except what is not its to write.
+    pub(crate) fn write(&mut self) {
+        let recent = match self.rng.below(4) {
+            0 | 1 => pick(&mut self.rng, &self.recent),
+            2 => {
+                let phases = self.flights.iter().flat_map(|flight| &flight.phases);
+                let held = phases.filter(|phase| !phase.released).flat_map(|phase| &phase.programs);
+                let spans: Vec<_> = held.flat_map(|program| program.writes.clone()).collect();
+                pick(&mut self.rng, &spans)
+            }
             _ => None,
         };
         let place = recent.as_ref().map_or_else(|| self.rng.below(self.places.len()), |span| span.buffer);
