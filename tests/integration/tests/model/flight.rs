@@ -59,6 +59,13 @@ pub(crate) struct Phase {
     pub(crate) known: bool,
 }
 
+impl Phase {
+    /// A phase that waits for nothing and tells of nothing.
+    pub(crate) fn of(programs: Vec<Arc<Program>>) -> Self {
+        Self { programs, gate: None, event: None, query: None, released: false, known: false }
+    }
+}
+
 /// A submitted batch whose objects still live.
 pub(crate) struct Flight {
     pub(crate) number: u64,

@@ -7,7 +7,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`world`], [`steps`] | what is in flight, which byte must have which value; what happens next |
+//! | [`world`] | what is in flight, which byte must have which value |
+//! | [`steps`], [`scenes`] | what happens next, and what follows on it |
 //! | [`flight`] | batches: command buffers, phases, what holds them back and what tells of them |
 //! | [`places`] | buffers and images on shared allocations |
 //! | [`ops`], [`shade`], [`feedback`], [`images`], [`shaders`] | commands: what they do to device and reference |
@@ -21,6 +22,7 @@ mod flight;
 mod images;
 mod ops;
 mod places;
+mod scenes;
 mod shade;
 mod shaders;
 mod steps;

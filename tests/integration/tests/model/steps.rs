@@ -12,7 +12,7 @@ use crate::world::{Mood, QUERIES, World};
 
 impl World {
     /// Records something, or takes what was recorded before.
-    fn program(&mut self) -> Arc<Program> {
+    pub(crate) fn program(&mut self) -> Arc<Program> {
         if !self.programs.is_empty() && self.rng.one_in(4) {
             return Arc::clone(&self.programs[self.rng.below(self.programs.len())]);
         }
@@ -53,14 +53,25 @@ impl World {
         Phase { programs, gate, event, query, released: false, known: false }
     }
 
-    /// Adds a batch to those in flight; returns it for submission.
+    /// Makes up a batch.
     fn batch(&mut self, fence: Option<&Arc<Fence>>, last: bool) -> Batch {
-        self.submitted += 1;
-        let number = self.submitted;
         let count = if self.rng.one_in(3) { self.rng.between(2, 4) } else { 1 };
         let phases: Vec<_> = (0..count).map(|n| self.phase(n == 0)).collect();
         let held = self.rng.one_in(self.mood.held);
         let go = if held { self.go_value + 1 + self.rng.below(2) as u64 } else { 0 };
+        self.enlist(phases, go, fence, last)
+    }
+
+    /// Adds a batch to those in flight; returns it for submission.
+    pub(crate) fn enlist(
+        &mut self,
+        phases: Vec<Phase>,
+        go: u64,
+        fence: Option<&Arc<Fence>>,
+        last: bool,
+    ) -> Batch {
+        self.submitted += 1;
+        let number = self.submitted;
         let mut batch = Batch::new();
         let mut separators = Vec::new();
         for phase in &phases {
@@ -80,7 +91,7 @@ impl World {
             }
         }
         batch = batch.signal(&self.done, number);
-        if held {
+        if go > 0 {
             batch = batch.wait(&self.go, go);
         }
         let describe = |phase: &Phase| {
@@ -100,6 +111,24 @@ impl World {
             _semaphores: Vec::new(),
         });
         batch
+    }
+
+    /// Hands batches that were enlisted to the queue.
+    pub(crate) fn hand_over(&mut self, batches: &[Batch], fence: Option<&Fence>, held_before: usize) {
+        let old = self.rng.one_in(2);
+        {
+            let queue = self.gpu.queue();
+            // Whoever idles has to know before it can get the queue.
+            self.count_held(held_before);
+            if old {
+                self.gpu.submit_to(*queue, batches, fence);
+            } else {
+                self.gpu.submit2_to(*queue, batches, fence);
+            }
+        }
+        let held = self.held();
+        self.release();
+        self.count_held(held);
     }
 
     /// Submits one to three batches by one call.
@@ -125,68 +154,7 @@ impl World {
                 self.flights.back_mut().expect("just pushed")._semaphores.push(semaphore);
             }
         }
-        let old = self.rng.one_in(2);
-        {
-            let queue = self.gpu.queue();
-            // Whoever idles has to know before it can get the queue.
-            self.count_held(held);
-            if old {
-                self.gpu.submit_to(*queue, &batches, fence.as_deref());
-            } else {
-                self.gpu.submit2_to(*queue, &batches, fence.as_deref());
-            }
-        }
-        let held = self.held();
-        self.release();
-        self.count_held(held);
-    }
-
-    /// Learns of the first half of a batch that goes on, and writes what that half had written.
-    pub(crate) fn interrupt(&mut self) {
-        self.submitted += 1;
-        let number = self.submitted;
-        let first = vec![self.program()];
-        let mut rng = self.rng.clone();
-        let scene = self.scene();
-        let mut ops: Vec<_> = (0..4).map(|_| Op::Shade(Shade::slow(&mut rng, &scene))).collect();
-        ops.push(Op::random(&mut rng, &scene, self.mood.vague));
-        let second = vec![Program::new(&self.tools, &scene, ops, false)];
-        drop(scene);
-        self.rng = rng;
-        let event = Event::new(&self.gpu);
-        let tell = Commands::new(&self.gpu, |r| r.set_event(&event));
-        let mut batch = Batch::new().run(&first[0].commands).run(&tell);
-        batch = batch.run(&second[0].commands).signal(&self.done, number);
-        self.note(format!("batch {number}: {:?} event, then {:?}", first[0].ops, second[0].ops));
-        let phase = |programs, event| Phase {
-            programs,
-            gate: None,
-            event,
-            query: None,
-            released: false,
-            known: false,
-        };
-        self.flights.push_back(Flight {
-            number,
-            go: 0,
-            phases: vec![phase(first, Some(event)), phase(second, None)],
-            fence: None,
-            last: true,
-            _separators: vec![tell],
-            _semaphores: Vec::new(),
-        });
-        self.gpu.submit(&[batch], None);
-        self.release();
-        let flight = self.flights.len() - 1;
-        self.flights[flight].phases[0].event.as_ref().expect("just made").poll();
-        self.learn(flight, 1);
-        self.compare();
-        for _ in 0..self.rng.between(1, 4) {
-            self.write();
-            if self.rng.one_in(3) {
-                self.gpu.submit(&[], None);
-            }
-        }
+        self.hand_over(&batches, fence.as_deref(), held);
     }
 
     /// Signals the host's timeline, or sets an event that the device waits for.
@@ -293,9 +261,6 @@ impl World {
 
     /// Throws everything away and starts anew, on memory that may be used again.
     pub(crate) fn replace(&mut self) {
-        if self.shared {
-            return self.recreate();
-        }
         self.drain();
         let place = self.rng.below(self.places.len());
         self.compare_device(place);

@@ -31,18 +31,31 @@ pub(crate) struct Mood {
     pub(crate) slow: usize,
     /// Steps that map or unmap.
     pub(crate) remapped: usize,
+    /// Steps that make everything anew.
+    pub(crate) renewed: usize,
 }
 
 impl Mood {
     fn random(rng: &mut Rng) -> Self {
-        let mut pick = |often: usize| [often, often, 8 * often, usize::MAX][rng.below(4)];
-        Self {
+        const NEVER: usize = usize::MAX;
+        let preset = rng.below(8);
+        let mut pick = |often: usize| [often, often, 8 * often, NEVER][rng.below(4)];
+        let any = Self {
             vague: pick(2),
             held: pick(2),
             gated: pick(4),
             told: pick(2),
             slow: pick(8),
             remapped: pick(1),
+            renewed: 80,
+        };
+        // Pages of which the driver must not have learnt anything else, or it would not matter.
+        match preset {
+            0 => Self { vague: NEVER, held: 2, gated: 4, told: NEVER, renewed: 12, ..any },
+            1 => Self { vague: NEVER, held: 4, gated: NEVER, told: NEVER, renewed: 12, ..any },
+            2 => Self { vague: NEVER, held: NEVER, gated: NEVER, told: 2, renewed: 12, ..any },
+            3 => Self { vague: 20, held: NEVER, gated: NEVER, told: NEVER, renewed: 30, ..any },
+            _ => any,
         }
     }
 }
@@ -210,16 +223,18 @@ impl World {
 
     /// Does one random thing.
     pub(crate) fn step(&mut self) {
-        match self.rng.below(22) {
+        if !self.shared && self.rng.one_in(self.mood.renewed) {
+            self.replace();
+        }
+        match self.rng.below(24) {
             0..8 => self.write(),
-            8..11 if self.flights.len() < 8 => self.submit(),
-            11 if self.held() == 0 => self.interrupt(),
+            8..12 if self.flights.len() < 8 => self.submit(),
             12..16 => self.let_go(),
             16..19 => self.complete(),
             19 if !self.shared && self.rng.one_in(self.mood.remapped) => self.remap(),
-            20 if self.rng.one_in(4) => self.replace(),
-            20 => self.recreate(),
-            21 => self.tidy(),
+            20 if self.rng.one_in(2) => self.recreate(),
+            20 => self.tidy(),
+            21..24 => self.scene_of_several(),
             _ => {
                 self.tidy();
                 self.gpu.submit(&[], None);
