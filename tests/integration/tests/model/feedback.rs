@@ -1,6 +1,7 @@
 //! Transform feedback: vertices of a shader, captured in a buffer.
 
 use std::ptr::null;
+use std::sync::OnceLock;
 
 use ash::vk;
 use lockstep_harness::{Buffer, Gpu, Recorder, Rng, shader};
@@ -110,7 +111,7 @@ impl Feedback {
                 buffer.as_ptr(),
                 at.as_ptr(),
                 room.as_ptr(),
-            )
+            );
         };
         // SAFETY: A pipeline that captures is bound.
         unsafe { (functions.cmd_begin_transform_feedback_ext)(r.raw(), 0, 0, null(), null()) };
@@ -137,8 +138,9 @@ impl Pipeline {
         let info = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(&pushes);
         // SAFETY: `info` is whole.
         let layout = unsafe { device.create_pipeline_layout(&info, None) }.expect("a pipeline layout");
-        let words = shader::assemble(VERTEX);
-        let info = vk::ShaderModuleCreateInfo::default().code(&words);
+        static WORDS: OnceLock<Vec<u32>> = OnceLock::new();
+        let words = WORDS.get_or_init(|| shader::assemble(VERTEX));
+        let info = vk::ShaderModuleCreateInfo::default().code(words);
         // SAFETY: spirv-val has accepted the words.
         let module = unsafe { device.create_shader_module(&info, None) }.expect("a shader module");
         let stages = [vk::PipelineShaderStageCreateInfo::default()

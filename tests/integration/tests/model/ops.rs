@@ -82,7 +82,8 @@ impl Op {
     pub(crate) fn random(rng: &mut Rng, scene: &Scene<'_>, vague: usize) -> Self {
         loop {
             let place = scene.buffers[rng.below(scene.buffers.len())];
-            let image = scene.images[rng.below(scene.images.len())];
+            let images = if rng.one_in(3) || scene.linear.is_empty() { &scene.images } else { &scene.linear };
+            let image = images[rng.below(images.len())];
             let made = match rng.one_in(vague) {
                 true => Self::vague(rng, scene, place, image),
                 false => Self::exact(rng, scene, place, image),
@@ -159,12 +160,12 @@ impl Op {
             0 => Self::Clear { image, texel },
             1 if other != image => {
                 let theirs = scene.shapes[other].expect("an image");
-                let area = shape.area(rng);
-                let (width, height) = (area.width.min(theirs.width), area.height.min(theirs.height));
+                let place = shape.area(rng);
+                let (width, height) = (place.width.min(theirs.width), place.height.min(theirs.height));
                 let x = rng.below(theirs.width - width + 1);
                 let y = rng.below(theirs.height - height + 1);
-                let place = Area { x, y, width, height };
-                Self::Between { from: image, area: Area { width, height, ..area }, to: other, place }
+                let area = Area { x, y, width, height };
+                Self::Between { from: other, area, to: image, place: Area { width, height, ..place } }
             }
             _ => Self::Render { image, area: shape.area(rng), texel },
         }

@@ -48,6 +48,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) buffers: Vec<usize>,
     /// Which places are images.
     pub(crate) images: Vec<usize>,
+    /// Which of them the processor may see.
+    pub(crate) linear: Vec<usize>,
     /// The buffers by place; where an image is, any buffer.
     pub(crate) raw: Vec<&'a Buffer>,
     /// Whether sets may be updated after they were bound.
@@ -79,6 +81,9 @@ impl<'a> Scene<'a> {
             addressable: places.iter().map(|place| place.slot.is_some() && is_buffer(place)).collect(),
             buffers: indices(true),
             images: indices(false),
+            linear: (0..places.len())
+                .filter(|&n| places[n].slot.is_some() && !is_buffer(&places[n]))
+                .collect(),
             raw,
             updates_late: false,
         }
@@ -148,7 +153,7 @@ pub(crate) fn buffer_at(gpu: &Gpu, memory: &Arc<Memory>, offset: usize, len: usi
 /// with their offsets.
 pub(crate) fn allocation(gpu: &Gpu, rng: &mut Rng) -> (Slot, Vec<(Thing, usize, usize)>) {
     let sizes: Vec<_> = (0..rng.between(1, 4)).map(|_| size(rng)).collect();
-    let mut image = rng.one_in(3).then(|| Image::new(gpu, rng.between(1, 40), rng.between(1, 30), true));
+    let mut image = rng.one_in(2).then(|| Image::new(gpu, rng.between(1, 40), rng.between(1, 30), true));
     let mut end = 0;
     let mut offsets = Vec::new();
     let needs = sizes.iter().map(|&len| Buffer::unbound_for(gpu, len, ADDRESSED).requirements());

@@ -119,10 +119,13 @@ const ASSEMBLY: &str = "
     OpReturn
     OpFunctionEnd";
 
-/// What one shader puts in place of the braces.
-struct Parts<'a>(&'a [(&'a str, &'a str)]);
+/// What one shader puts in place of the braces, and the words that come of it.
+struct Parts {
+    texts: &'static [(&'static str, &'static str)],
+    words: OnceLock<Vec<u32>>,
+}
 
-const DESCRIPTORS: Parts<'_> = Parts(&[
+static DESCRIPTORS: Parts = Parts::new(&[
     ("CAPABILITIES", "OpCapability StorageBufferArrayDynamicIndexing"),
     ("MODEL", "Logical"),
     ("VARIABLE", "%list"),
@@ -140,7 +143,7 @@ const DESCRIPTORS: Parts<'_> = Parts(&[
     ("STORE", "OpStore %target %new"),
 ]);
 
-const ADDRESS: Parts<'_> = Parts(&[
+static ADDRESS: Parts = Parts::new(&[
     ("CAPABILITIES", "OpCapability PhysicalStorageBufferAddresses"),
     ("MODEL", "PhysicalStorageBuffer64"),
     ("VARIABLE", ""),
@@ -163,7 +166,7 @@ const ADDRESS: Parts<'_> = Parts(&[
     ("STORE", "OpStore %target %new Aligned 4"),
 ]);
 
-const TEXELS: Parts<'_> = Parts(&[
+static TEXELS: Parts = Parts::new(&[
     ("CAPABILITIES", "OpCapability ImageBuffer"),
     ("MODEL", "Logical"),
     ("VARIABLE", "%list"),
@@ -188,10 +191,19 @@ const TEXELS: Parts<'_> = Parts(&[
     ),
 ]);
 
-impl Parts<'_> {
+impl Parts {
+    const fn new(texts: &'static [(&'static str, &'static str)]) -> Self {
+        Self { texts, words: OnceLock::new() }
+    }
+
+    /// Returns the words, which are assembled once in the life of the process.
+    fn words(&self) -> &[u32] {
+        self.words.get_or_init(|| self.assemble())
+    }
+
     fn assemble(&self) -> Vec<u32> {
         let mut source = ASSEMBLY.to_owned();
-        for (name, text) in self.0 {
+        for (name, text) in self.texts {
             source = source.replace(&format!("{{{name}}}"), text);
         }
         shader::assemble(&source)
@@ -238,7 +250,10 @@ impl Shaders {
         let simple = vk::DescriptorType::STORAGE_BUFFER;
         let none = vk::DescriptorSetLayoutCreateFlags::empty();
         match layout {
-            Layout::Job => Compute::new(gpu, WGSL, 2),
+            Layout::Job => {
+                static WORDS: OnceLock<Vec<u32>> = OnceLock::new();
+                Compute::from_words(gpu, WORDS.get_or_init(|| shader::compile_wgsl(WGSL)), 2, 0)
+            }
             Layout::Array => self.with_set(&DESCRIPTORS, simple, ARRAY, none),
             Layout::Dynamic => {
                 self.with_set(&DESCRIPTORS, vk::DescriptorType::STORAGE_BUFFER_DYNAMIC, ARRAY, none)
@@ -252,13 +267,13 @@ impl Shaders {
                 self.with_set(&DESCRIPTORS, simple, ARRAY, flags)
             }
             Layout::Texels => self.with_set(&TEXELS, vk::DescriptorType::STORAGE_TEXEL_BUFFER, 1, none),
-            Layout::Address => Compute::from_words(gpu, &ADDRESS.assemble(), 0, PUSH_BYTES),
+            Layout::Address => Compute::from_words(gpu, ADDRESS.words(), 0, PUSH_BYTES),
         }
     }
 
     fn with_set(
         &self,
-        parts: &Parts<'_>,
+        parts: &Parts,
         ty: vk::DescriptorType,
         count: u32,
         flags: vk::DescriptorSetLayoutCreateFlags,
@@ -275,6 +290,6 @@ impl Shaders {
             binding_flags = binding_flags.binding_flags(&after);
             info = info.push_next(&mut binding_flags);
         }
-        Compute::with_layout(&self.gpu, &parts.assemble(), &info, PUSH_BYTES)
+        Compute::with_layout(&self.gpu, parts.words(), &info, PUSH_BYTES)
     }
 }
