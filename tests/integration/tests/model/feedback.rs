@@ -64,6 +64,8 @@ pub(crate) struct Feedback {
     room: usize,
     vertices: usize,
     key: u32,
+    /// Where the device counts the bytes it captured, outside of what it captures.
+    counter: Option<usize>,
 }
 
 impl Feedback {
@@ -72,15 +74,22 @@ impl Feedback {
         let at = 4 * rng.below(size / 4);
         let room = 4 * rng.between(1, (size - at) / 4 + 1);
         let vertices = rng.between(1, 400).min(room / 4);
-        Self { to, at, room, vertices, key: to_u32(rng.below(1 << 31)) }
+        let counter = 4 * rng.below(size / 4);
+        let counter = (counter + 4 <= at || counter >= at + room).then_some(counter);
+        Self { to, at, room, vertices, key: to_u32(rng.below(1 << 31)), counter }
     }
 
     pub(crate) fn writes(&self) -> Vec<Span> {
-        vec![Span { buffer: self.to, at: self.at, len: 4 * self.vertices }]
+        let span = |at, len| Span { buffer: self.to, at, len };
+        std::iter::once(span(self.at, 4 * self.vertices)).chain(self.counter.map(|at| span(at, 4))).collect()
     }
 
     pub(crate) fn apply(&self, bytes: &mut [Vec<u8>]) {
-        let out = &mut bytes[self.to][self.at..self.at + 4 * self.vertices];
+        let len = 4 * self.vertices;
+        if let Some(at) = self.counter {
+            bytes[self.to][at..at + 4].copy_from_slice(&to_u32(len).to_le_bytes());
+        }
+        let out = &mut bytes[self.to][self.at..self.at + len];
         for (n, word) in (0_u32..).zip(out.chunks_mut(4)) {
             word.copy_from_slice(&n.wrapping_mul(2_654_435_761).wrapping_add(self.key).to_le_bytes());
         }
@@ -117,8 +126,11 @@ impl Feedback {
         unsafe { (functions.cmd_begin_transform_feedback_ext)(r.raw(), 0, 0, null(), null()) };
         // SAFETY: A pipeline is bound.
         unsafe { device.cmd_draw(r.raw(), to_u32(self.vertices), 1, 0, 0) };
-        // SAFETY: Capture was begun.
-        unsafe { (functions.cmd_end_transform_feedback_ext)(r.raw(), 0, 0, null(), null()) };
+        let counters = self.counter.map(|at| (buffer[0], at as u64));
+        let (counter, at) = counters.as_ref().map_or((null(), null()), |(buffer, at)| (buffer, at));
+        let count = u32::from(self.counter.is_some());
+        // SAFETY: Capture was begun; there is one counter, or none.
+        unsafe { (functions.cmd_end_transform_feedback_ext)(r.raw(), 0, count, counter, at) };
         // SAFETY: Rendering was begun.
         unsafe { device.cmd_end_rendering(r.raw()) };
     }

@@ -110,7 +110,8 @@ const ADDRESSED: vk::BufferUsageFlags =
 const USES: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
     ALL_USES.as_raw()
         | vk::BufferUsageFlags::STORAGE_TEXEL_BUFFER.as_raw()
-        | vk::BufferUsageFlags::TRANSFORM_FEEDBACK_BUFFER_EXT.as_raw(),
+        | vk::BufferUsageFlags::TRANSFORM_FEEDBACK_BUFFER_EXT.as_raw()
+        | vk::BufferUsageFlags::TRANSFORM_FEEDBACK_COUNTER_BUFFER_EXT.as_raw(),
 );
 
 fn to_usize(size: vk::DeviceSize) -> usize {
