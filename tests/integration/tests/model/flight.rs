@@ -15,7 +15,7 @@ pub(crate) struct Program {
     pub(crate) writes: Vec<Span>,
     pub(crate) reads: Vec<Span>,
     _secondary: Option<Commands>,
-    _extras: Vec<Extra>,
+    pub(crate) extras: Vec<Extra>,
 }
 
 impl Program {
@@ -35,7 +35,7 @@ impl Program {
         extras.iter().for_each(Extra::finish);
         let writes = ops.iter().flat_map(|op| op.writes(scene)).collect();
         let reads = ops.iter().flat_map(|op| op.reads(scene)).collect();
-        Arc::new(Self { ops, commands, writes, reads, _secondary: secondary, _extras: extras })
+        Arc::new(Self { ops, commands, writes, reads, _secondary: secondary, extras })
     }
 
     /// Returns whether a place must stay.

@@ -1,24 +1,27 @@
 //! Steps of several in an order that chance alone would seldom hit.
 
+use std::sync::Arc;
+
 use lockstep_harness::Event;
 
 use crate::flight::{Phase, Program};
 use crate::ops::Op;
-use crate::places::Slot;
+use crate::places::{self, Place, Slot, Thing};
 use crate::shade::Shade;
 use crate::world::{Mood, World};
 
 impl World {
     /// Plays one of the scenes that suit the world's mood, often on pages of which nothing is known yet.
     pub(crate) fn scene_of_several(&mut self) {
-        let Mood { told, held, gated, .. } = self.mood;
-        let scene = self.rng.below(3);
+        let Mood { told, held, gated, vague, .. } = self.mood;
+        let scene = self.rng.below(4);
         let suits = match scene {
             0 => self.rng.one_in(told),
             1 => self.rng.one_in(held.min(gated)),
+            2 => self.rng.one_in(held) && self.rng.one_in(vague),
             _ => true,
         };
-        if !suits || (self.held() > 0 && scene != 1) {
+        if !suits || (self.held() > 0 && ![1, 2].contains(&scene)) {
             return self.write();
         }
         if !self.shared && self.rng.one_in(3) {
@@ -27,6 +30,7 @@ impl World {
         match scene {
             0 => self.interrupt(),
             1 => self.overtake(),
+            2 => self.promise(),
             _ => self.accompany(),
         }
     }
@@ -100,6 +104,38 @@ impl World {
         self.hand_over(&batches, None, held);
         self.write_a_few();
         self.compare();
+        while self.held() > 0 {
+            self.let_go();
+        }
+    }
+
+    /// Tells a batch that waits where the buffer is that it writes; maybe another buffer of these bytes than there was
+    /// when it was submitted.
+    fn promise(&mut self) {
+        self.drain();
+        let mut rng = self.rng.clone();
+        let scene = self.scene();
+        let targets: Vec<_> =
+            scene.buffers.iter().copied().filter(|&place| scene.addressable[place]).collect();
+        let target = targets[rng.below(targets.len())];
+        let pointed = Op::Shade(Shade::pointed(&mut rng, &scene, target));
+        let program = Program::new(&self.tools, &scene, vec![pointed], rng.one_in(3));
+        drop(scene);
+        self.rng = rng;
+        let batch = self.enlist(vec![Phase::of(vec![Arc::clone(&program)])], self.go_value + 1, None, false);
+        self.hand_over(&[batch], None, 0);
+        if self.rng.one_in(2) {
+            self.programs.clear();
+            let Place { len, slot: Some((slot, offset)), .. } = self.places[target] else { return };
+            let memory = &self.slots[slot].memory;
+            self.places[target].thing = places::buffer_at(&self.gpu, memory, offset, len, false);
+        }
+        self.write_a_few();
+        if let Thing::Buffer { buffer, .. } = &self.places[target].thing {
+            program.extras[0].point(buffer);
+        }
+        self.note(format!("place {target} is the one"));
+        self.write_a_few();
         while self.held() > 0 {
             self.let_go();
         }

@@ -1,7 +1,7 @@
 //! Dispatches: what they reach, and how.
 
 use ash::vk;
-use lockstep_harness::{Bindings, Buffer, Compute, Gpu, Kind, Recorder, Rng};
+use lockstep_harness::{Bindings, Buffer, Compute, Gpu, Kind, Memory, Recorder, Rng};
 
 use crate::ops::{Span, to_u32};
 use crate::places::Scene;
@@ -55,6 +55,8 @@ pub(crate) struct Extra {
     bindings: Option<Bindings>,
     job: Option<Buffer>,
     groups: Option<Buffer>,
+    /// Where [`Layout::Pointer`] finds the address.
+    pointer: Option<Buffer>,
     view: vk::BufferView,
     template: vk::DescriptorUpdateTemplate,
     /// What [`Via::After`] writes when recording has ended.
@@ -157,6 +159,15 @@ impl Shade {
         slow
     }
 
+    /// Makes up a dispatch on an addressable buffer whose address it finds in memory, see [`Extra::point`].
+    pub(crate) fn pointed(rng: &mut Rng, scene: &Scene<'_>, buffer: usize) -> Self {
+        let mut pointed = Self::random(rng, scene, buffer);
+        let bound = Bound { buffer, offset: 0, len: scene.sizes[buffer] / 4 * 4, whole: true };
+        (pointed.layout, pointed.via) = (Layout::Pointer, Via::Set);
+        (pointed.bound, pointed.element) = (vec![bound], 0);
+        pointed
+    }
+
     /// Returns the words that are read and written.
     pub(crate) fn words(&self) -> Vec<Span> {
         let Bound { buffer, offset, .. } = self.bound[self.element];
@@ -188,7 +199,7 @@ impl Shade {
         extra.gpu = Some(gpu.clone());
         if self.indirect {
             let mut groups = Buffer::unbound_for(gpu, 12, vk::BufferUsageFlags::INDIRECT_BUFFER);
-            let memory = lockstep_harness::Memory::new(gpu, Kind::Coherent, 256);
+            let memory = Memory::new(gpu, Kind::Coherent, 256);
             groups.bind(&memory, 0);
             let words = [self.groups(), 1, 1].map(u32::to_le_bytes).concat();
             memory.map_whole().write(0, &words);
@@ -205,6 +216,12 @@ impl Shade {
                 let own = vk::DescriptorBufferInfo { buffer: job.raw(), offset: 0, range: vk::WHOLE_SIZE };
                 extra.bindings = Some(shader.bind_raw(&[infos[0], own]));
                 extra.job = Some(job);
+            }
+            (Layout::Pointer, _) => {
+                let usage = vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS;
+                let mut pointer = Buffer::unbound_for(gpu, 8, usage);
+                pointer.bind(&Memory::addressable(gpu, 256), 0);
+                extra.pointer = Some(pointer);
             }
             (Layout::Address, _) | (_, Via::Push) => {}
             (Layout::Texels, _) => extra.bind_texels(gpu, shader, &infos[0], self.bound[0].len),
@@ -258,12 +275,10 @@ impl Shade {
         if self.layout != Layout::Job {
             let words = [self.element, self.first, self.stride, self.count].map(to_u32);
             let words = words.into_iter().chain([self.key, self.spins]).flat_map(u32::to_le_bytes);
-            let address = if self.layout == Layout::Address {
-                let info = vk::BufferDeviceAddressInfo::default().buffer(buffers[self.bound[0].buffer].raw());
-                // SAFETY: The buffer is alive, bound and made for it.
-                unsafe { device.get_buffer_device_address(&info) }
-            } else {
-                0
+            let address = match (self.layout, &extra.pointer) {
+                (Layout::Address, _) => address_of(gpu, buffers[self.bound[0].buffer]),
+                (_, Some(pointer)) => address_of(gpu, pointer),
+                _ => 0,
             };
             let constants: Vec<u8> = words.chain(address.to_le_bytes()).collect();
             // SAFETY: The layout has as many constants.
@@ -295,6 +310,12 @@ impl Shade {
     fn groups(&self) -> u32 {
         to_u32(self.count.div_ceil(64))
     }
+}
+
+fn address_of(gpu: &Gpu, buffer: &Buffer) -> u64 {
+    let info = vk::BufferDeviceAddressInfo::default().buffer(buffer.raw());
+    // SAFETY: The buffer is alive, bound and made for it.
+    unsafe { gpu.raw().get_buffer_device_address(&info) }
 }
 
 /// Pushes all elements of the array, by a template if there is one.
@@ -336,6 +357,13 @@ impl Extra {
             // SAFETY: The binding may be updated after it was bound, and no work uses it yet.
             unsafe { gpu.raw().update_descriptor_sets(&write, &[]) };
         }
+    }
+
+    /// Tells a dispatch that has not begun where its buffer is.
+    pub(crate) fn point(&self, buffer: &Buffer) {
+        let (Some(gpu), Some(pointer)) = (&self.gpu, &self.pointer) else { return };
+        let address = address_of(gpu, buffer);
+        pointer.memory().map_whole().write(0, &address.to_le_bytes());
     }
 
     fn allocate(&mut self, shader: &Compute, ty: vk::DescriptorType) -> vk::DescriptorSet {

@@ -166,6 +166,34 @@ static ADDRESS: Parts = Parts::new(&[
     ("STORE", "OpStore %target %new Aligned 4"),
 ]);
 
+static POINTER: Parts = Parts::new(&[
+    ("CAPABILITIES", "OpCapability PhysicalStorageBufferAddresses"),
+    ("MODEL", "PhysicalStorageBuffer64"),
+    ("VARIABLE", ""),
+    ("DECORATIONS", "OpMemberDecorate %holder 0 Offset 0 OpDecorate %holder Block"),
+    (
+        "TYPES",
+        "%block_at = OpTypePointer PhysicalStorageBuffer %block
+         %word_at = OpTypePointer PhysicalStorageBuffer %u32
+         %holder = OpTypeStruct %block_at
+         %holder_at = OpTypePointer PhysicalStorageBuffer %holder
+         %held_at = OpTypePointer PhysicalStorageBuffer %block_at
+         %push_holder_at = OpTypePointer PushConstant %holder_at",
+    ),
+    ("LAST", "%holder_at"),
+    ("GLOBALS", ""),
+    (
+        "LOAD",
+        "%holder_place = OpAccessChain %push_holder_at %job %c6
+         %found = OpLoad %holder_at %holder_place
+         %block_place = OpAccessChain %held_at %found %c0
+         %address = OpLoad %block_at %block_place Aligned 8
+         %target = OpAccessChain %word_at %address %c0 %at
+         %old = OpLoad %u32 %target Aligned 4",
+    ),
+    ("STORE", "OpStore %target %new Aligned 4"),
+]);
+
 static TEXELS: Parts = Parts::new(&[
     ("CAPABILITIES", "OpCapability ImageBuffer"),
     ("MODEL", "Logical"),
@@ -227,12 +255,14 @@ pub(crate) enum Layout {
     Texels,
     /// None: an address.
     Address,
+    /// None: the address of an address.
+    Pointer,
 }
 
 /// The pipelines of a device, made when they are first asked for.
 pub(crate) struct Shaders {
     gpu: Gpu,
-    pipelines: [OnceLock<Compute>; 7],
+    pipelines: [OnceLock<Compute>; 8],
 }
 
 impl Shaders {
@@ -268,6 +298,7 @@ impl Shaders {
             }
             Layout::Texels => self.with_set(&TEXELS, vk::DescriptorType::STORAGE_TEXEL_BUFFER, 1, none),
             Layout::Address => Compute::from_words(gpu, ADDRESS.words(), 0, PUSH_BYTES),
+            Layout::Pointer => Compute::from_words(gpu, POINTER.words(), 0, PUSH_BYTES),
         }
     }
 
