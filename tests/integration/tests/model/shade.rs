@@ -154,6 +154,7 @@ impl Shade {
         (slow.layout, slow.via) = (Layout::Array, Via::Set);
         slow.bound = vec![slow.bound[slow.element]; ARRAY as usize];
         slow.element = 0;
+        slow.count = slow.count.min(64);
         // llvmpipe leaves loops after 65,535 rounds.
         slow.spins = to_u32(rng.between(30_000, 60_000));
         slow
