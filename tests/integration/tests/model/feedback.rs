@@ -13,10 +13,11 @@ const VERTEX: &str = "
     OpCapability Shader
     OpCapability TransformFeedback
     OpMemoryModel Logical GLSL450
-    OpEntryPoint Vertex %main \"main\" %index %position %out %job
+    OpEntryPoint Vertex %main \"main\" %index %position %size %out %job
     OpExecutionMode %main Xfb
     OpDecorate %index BuiltIn VertexIndex
     OpDecorate %position BuiltIn Position
+    OpDecorate %size BuiltIn PointSize
     OpDecorate %out Location 0
     OpDecorate %out XfbBuffer 0
     OpDecorate %out XfbStride 4
@@ -37,15 +38,19 @@ const VERTEX: &str = "
     %push_u32 = OpTypePointer PushConstant %u32
     %c0 = OpConstant %i32 0
     %multiplier = OpConstant %u32 2654435761
+    %out_f32 = OpTypePointer Output %f32
+    %one = OpConstant %f32 1
     %zero = OpConstant %f32 0
     %origin = OpConstantComposite %f32x4 %zero %zero %zero %zero
     %index = OpVariable %in_i32 Input
     %position = OpVariable %out_f32x4 Output
+    %size = OpVariable %out_f32 Output
     %out = OpVariable %out_u32 Output
     %job = OpVariable %push_at PushConstant
     %main = OpFunction %void None %function
     %entry = OpLabel
     OpStore %position %origin
+    OpStore %size %one
     %n = OpLoad %i32 %index
     %number = OpBitcast %u32 %n
     %scaled = OpIMul %u32 %number %multiplier

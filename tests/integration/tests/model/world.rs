@@ -355,10 +355,12 @@ impl World {
 
     /// Drops the objects of batches that are known to be complete.
     ///
-    /// An event or query tells of the commands before it, not of the batch's own end, for which this waits.
+    /// An event or query tells of the commands before it, not of the batch's own end, and the timeline not of its
+    /// fence's signal: for these this waits.
     pub(crate) fn tidy(&mut self) {
         while let Some(flight) = self.flights.front().filter(|flight| flight.is_known()) {
             self.done.wait(flight.number);
+            flight.fence.iter().filter(|_| flight.last).for_each(|fence| fence.wait());
             self.flights.pop_front();
         }
     }
