@@ -61,6 +61,13 @@ impl Recorder<'_> {
         unsafe { device.cmd_dispatch(self.raw, groups, 1, 1) };
     }
 
+    /// Executes secondary command buffers.
+    pub fn execute(&self, secondaries: &[&Commands]) {
+        let raw: Vec<_> = secondaries.iter().map(|commands| commands.raw).collect();
+        // SAFETY: By the harness's contract the command buffers are alive and secondary.
+        unsafe { self.gpu.raw().cmd_execute_commands(self.raw, &raw) };
+    }
+
     /// Orders everything before with everything after, on the device and towards the host.
     pub fn barrier(&self) {
         let all = vk::PipelineStageFlags::ALL_COMMANDS;
@@ -108,6 +115,15 @@ impl Recorder<'_> {
         unsafe { self.gpu.raw().cmd_write_timestamp(self.raw, stage, queries.raw(), query) };
     }
 
+    /// Begins and ends a query with nothing in between.
+    pub fn query_nothing(&self, queries: &Queries, query: u32) {
+        let flags = vk::QueryControlFlags::empty();
+        // SAFETY: By the harness's contract the pool is alive and the query reset.
+        unsafe { self.gpu.raw().cmd_begin_query(self.raw, queries.raw(), query, flags) };
+        // SAFETY: As above.
+        unsafe { self.gpu.raw().cmd_end_query(self.raw, queries.raw(), query) };
+    }
+
     /// Copies 64-bit results with their availability to a buffer, 16 bytes a query.
     pub fn copy_results(&self, queries: &Queries, to: &Buffer, offset: usize) {
         let flags = vk::QueryResultFlags::TYPE_64
@@ -136,14 +152,46 @@ impl Commands {
     ///
     /// If Vulkan refuses.
     pub fn new(gpu: &Gpu, record: impl FnOnce(&Recorder<'_>)) -> Self {
+        let usage = vk::CommandBufferUsageFlags::empty();
+        Self::with(gpu, vk::CommandBufferLevel::PRIMARY, usage, record)
+    }
+
+    /// Records a command buffer that may be submitted again while it is pending.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn simultaneous(gpu: &Gpu, record: impl FnOnce(&Recorder<'_>)) -> Self {
+        let usage = vk::CommandBufferUsageFlags::SIMULTANEOUS_USE;
+        Self::with(gpu, vk::CommandBufferLevel::PRIMARY, usage, record)
+    }
+
+    /// Records a secondary command buffer, for [`Recorder::execute`], also of several primary ones.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn secondary(gpu: &Gpu, record: impl FnOnce(&Recorder<'_>)) -> Self {
+        let usage = vk::CommandBufferUsageFlags::SIMULTANEOUS_USE;
+        Self::with(gpu, vk::CommandBufferLevel::SECONDARY, usage, record)
+    }
+
+    fn with(
+        gpu: &Gpu,
+        level: vk::CommandBufferLevel,
+        usage: vk::CommandBufferUsageFlags,
+        record: impl FnOnce(&Recorder<'_>),
+    ) -> Self {
         let device = gpu.raw();
         let info = vk::CommandPoolCreateInfo::default().queue_family_index(gpu.family());
         // SAFETY: `info` is whole.
         let pool = unsafe { device.create_command_pool(&info, None) }.expect("vkCreateCommandPool");
-        let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
+        let info =
+            vk::CommandBufferAllocateInfo::default().command_pool(pool).level(level).command_buffer_count(1);
         // SAFETY: The pool was just made and is used by this thread alone.
         let raw = unsafe { device.allocate_command_buffers(&info) }.expect("vkAllocateCommandBuffers")[0];
-        let info = vk::CommandBufferBeginInfo::default();
+        let inherited = vk::CommandBufferInheritanceInfo::default();
+        let info = vk::CommandBufferBeginInfo::default().flags(usage).inheritance_info(&inherited);
         // SAFETY: The command buffer was just allocated.
         unsafe { device.begin_command_buffer(raw, &info) }.expect("vkBeginCommandBuffer");
         let recorder = Recorder { gpu, raw };
@@ -287,6 +335,16 @@ impl Gpu {
     ///
     /// If Vulkan refuses.
     pub fn submit2(&self, batches: &[Batch], fence: Option<&Fence>) {
+        let queue = self.queue();
+        self.submit2_to(*queue, batches, fence);
+    }
+
+    /// Submits batches by vkQueueSubmit2 to a queue that no other thread uses meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn submit2_to(&self, queue: vk::Queue, batches: &[Batch], fence: Option<&Fence>) {
         let semaphores = |pairs: &[(vk::Semaphore, u64)]| -> Vec<_> {
             let info = |&(semaphore, value)| {
                 vk::SemaphoreSubmitInfo::default()
@@ -314,12 +372,11 @@ impl Gpu {
             })
             .collect();
         let fence = fence.map_or(vk::Fence::null(), Fence::raw);
-        let queue = self.queue();
         let result = match &self.0.synchronization2_khr {
             // SAFETY: All arrays outlive the call; by the harness's contract all handles are alive.
-            Some(khr) => unsafe { khr.queue_submit2(*queue, &infos, fence) },
+            Some(khr) => unsafe { khr.queue_submit2(queue, &infos, fence) },
             // SAFETY: As above, and the device is of version 1.3.
-            None => unsafe { self.raw().queue_submit2(*queue, &infos, fence) },
+            None => unsafe { self.raw().queue_submit2(queue, &infos, fence) },
         };
         result.expect("vkQueueSubmit2");
     }

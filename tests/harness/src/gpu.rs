@@ -215,6 +215,7 @@ pub(crate) struct Shared {
     pub(crate) synchronization2_khr: Option<khr::synchronization2::Device>,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     properties: vk::PhysicalDeviceProperties,
+    late_updates: bool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -275,6 +276,14 @@ impl Features {
         this.multi_draw.p_next = std::ptr::null_mut();
         this
     }
+
+    fn late_updates(&self) -> bool {
+        let needed = [
+            self.vulkan12.descriptor_binding_storage_buffer_update_after_bind,
+            self.vulkan12.descriptor_binding_partially_bound,
+        ];
+        needed == [vk::TRUE; 2]
+    }
 }
 
 impl Shared {
@@ -304,8 +313,10 @@ impl Shared {
             vk::PhysicalDeviceSynchronization2Features::default().synchronization2(options.synchronization2);
         let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues);
         let mut features;
+        let mut late_updates = false;
         if options.everything {
             features = Features::of(raw, physical);
+            late_updates = features.late_updates();
             // SAFETY: `physical` is of this instance.
             let offered = unsafe { raw.enumerate_device_extension_properties(physical) };
             let offered = offered.expect("vkEnumerateDeviceExtensionProperties");
@@ -368,6 +379,7 @@ impl Shared {
             synchronization2_khr,
             memory,
             properties,
+            late_updates,
         }
     }
 }
@@ -430,6 +442,11 @@ impl Gpu {
     /// Returns another queue, where the device has more than one; nobody else in the harness uses it.
     pub fn second_queue(&self) -> Option<vk::Queue> {
         self.0.second_queue
+    }
+
+    /// Returns whether storage buffers may be updated after they were bound, see [`GpuBuilder::everything`].
+    pub fn updates_late(&self) -> bool {
+        self.0.late_updates
     }
 
     /// Returns the family of the queue.

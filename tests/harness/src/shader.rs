@@ -69,7 +69,6 @@ impl Compute {
     ///
     /// If Vulkan refuses.
     pub fn from_words(gpu: &Gpu, words: &[u32], buffers: u32, push_bytes: u32) -> Self {
-        let device = gpu.raw();
         let bindings: Vec<_> = (0..buffers)
             .map(|binding| {
                 vk::DescriptorSetLayoutBinding::default()
@@ -80,8 +79,24 @@ impl Compute {
             })
             .collect();
         let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-        // SAFETY: `info` is whole.
-        let set_layout = unsafe { device.create_descriptor_set_layout(&info, None) }.expect("a set layout");
+        Self::with_layout(gpu, words, &info, push_bytes)
+    }
+
+    /// Builds a pipeline of a SPIR-V module's entry point `main` with one set of a layout.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn with_layout(
+        gpu: &Gpu,
+        words: &[u32],
+        set_layout: &vk::DescriptorSetLayoutCreateInfo<'_>,
+        push_bytes: u32,
+    ) -> Self {
+        let device = gpu.raw();
+        // SAFETY: By the harness's contract the structure is whole.
+        let set_layout =
+            unsafe { device.create_descriptor_set_layout(set_layout, None) }.expect("a set layout");
         let set_layouts = [set_layout];
         let pushes =
             [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(push_bytes)];
@@ -117,6 +132,34 @@ impl Compute {
         self.layout
     }
 
+    /// Returns Vulkan's layout of set 0.
+    pub fn set_layout(&self) -> vk::DescriptorSetLayout {
+        self.set_layout
+    }
+
+    /// Allocates a set from a pool of its own with room for `count` descriptors of one type.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn allocate(
+        &self,
+        ty: vk::DescriptorType,
+        count: u32,
+        flags: vk::DescriptorPoolCreateFlags,
+    ) -> Bindings {
+        let device = self.gpu.raw();
+        let sizes = [vk::DescriptorPoolSize { ty, descriptor_count: count }];
+        let info = vk::DescriptorPoolCreateInfo::default().max_sets(1).pool_sizes(&sizes).flags(flags);
+        // SAFETY: `info` is whole.
+        let pool = unsafe { device.create_descriptor_pool(&info, None) }.expect("a descriptor pool");
+        let layouts = [self.set_layout];
+        let info = vk::DescriptorSetAllocateInfo::default().descriptor_pool(pool).set_layouts(&layouts);
+        // SAFETY: The pool was just made, with room for the set.
+        let set = unsafe { device.allocate_descriptor_sets(&info) }.expect("a descriptor set")[0];
+        Bindings { gpu: self.gpu.clone(), pool, set }
+    }
+
     /// Binds ranges of (buffer, offset, length).
     ///
     /// # Panics
@@ -140,30 +183,22 @@ impl Compute {
     ///
     /// If Vulkan refuses.
     pub fn bind_raw(&self, ranges: &[vk::DescriptorBufferInfo]) -> Bindings {
-        let device = self.gpu.raw();
         let count = u32::try_from(ranges.len()).expect("few buffers");
-        let sizes =
-            [vk::DescriptorPoolSize { ty: vk::DescriptorType::STORAGE_BUFFER, descriptor_count: count }];
-        let info = vk::DescriptorPoolCreateInfo::default().max_sets(1).pool_sizes(&sizes);
-        // SAFETY: `info` is whole.
-        let pool = unsafe { device.create_descriptor_pool(&info, None) }.expect("a descriptor pool");
-        let layouts = [self.set_layout];
-        let info = vk::DescriptorSetAllocateInfo::default().descriptor_pool(pool).set_layouts(&layouts);
-        // SAFETY: The pool was just made, with room for the set.
-        let set = unsafe { device.allocate_descriptor_sets(&info) }.expect("a descriptor set")[0];
+        let flags = vk::DescriptorPoolCreateFlags::empty();
+        let bindings = self.allocate(vk::DescriptorType::STORAGE_BUFFER, count, flags);
         let writes: Vec<_> = (0..count)
             .zip(ranges.chunks(1))
             .map(|(binding, range)| {
                 vk::WriteDescriptorSet::default()
-                    .dst_set(set)
+                    .dst_set(bindings.set)
                     .dst_binding(binding)
                     .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
                     .buffer_info(range)
             })
             .collect();
         // SAFETY: No work uses the set yet.
-        unsafe { device.update_descriptor_sets(&writes, &[]) };
-        Bindings { gpu: self.gpu.clone(), pool, set }
+        unsafe { self.gpu.raw().update_descriptor_sets(&writes, &[]) };
+        bindings
     }
 }
 

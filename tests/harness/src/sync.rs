@@ -272,7 +272,7 @@ impl Drop for Event {
     }
 }
 
-/// A pool of timestamp queries.
+/// A pool of queries.
 #[derive(Debug)]
 pub struct Queries {
     gpu: Gpu,
@@ -287,7 +287,20 @@ impl Queries {
     ///
     /// If Vulkan refuses.
     pub fn timestamps(gpu: &Gpu, count: u32) -> Self {
-        let info = vk::QueryPoolCreateInfo::default().query_type(vk::QueryType::TIMESTAMP).query_count(count);
+        Self::new(gpu, vk::QueryType::TIMESTAMP, count)
+    }
+
+    /// Makes `count` occlusion queries.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan refuses.
+    pub fn occlusion(gpu: &Gpu, count: u32) -> Self {
+        Self::new(gpu, vk::QueryType::OCCLUSION, count)
+    }
+
+    fn new(gpu: &Gpu, kind: vk::QueryType, count: u32) -> Self {
+        let info = vk::QueryPoolCreateInfo::default().query_type(kind).query_count(count);
         // SAFETY: The structure is whole.
         let raw = unsafe { gpu.raw().create_query_pool(&info, None) }.expect("vkCreateQueryPool");
         Self { gpu: gpu.clone(), raw, count }

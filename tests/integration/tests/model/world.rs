@@ -1,98 +1,153 @@
-//! Buffers, what is in flight, and which byte must have which value.
+//! What is in flight, and which byte must have which value.
 //!
-//! A batch is *held* until the host's timeline lets it and all before it go; then its effects are in the
-//! reference, and until the host has learnt of its completion the bytes it writes are the device's alone,
-//! those it reads are nobody's to write. Bytes of held batches are still free: what the processor writes
-//! before it lets them go comes first, by the specification's rule for vkSignalSemaphore.
+//! A phase of a batch is *held* until the host's timeline, or an event the host sets, lets it and all before it go;
+//! then its effects are in the reference, and until the host has learnt of its completion the bytes it writes are
+//! the device's alone, those it reads are nobody's to write. Bytes of held phases are still free: what the
+//! processor writes before it lets them go comes first, by the specification's rules for vkSignalSemaphore and
+//! vkSetEvent.
 
-use crate::ops::{Op, Span, shader};
-use lockstep_harness::{
-    Batch, Bindings, Buffer, Commands, Compute, Event, Fence, Gpu, Kind, MappedBytes, Memory, Queries, Rng,
-    Timeline,
-};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A buffer of the reference and its place in an allocation.
-struct Place {
-    buffer: Buffer,
-    /// Which of the world's allocations, if it is a mappable one.
-    slot: Option<(usize, usize)>,
+use lockstep_harness::{Buffer, Gpu, MappedBytes, Queries, Rng, Timeline};
+
+use crate::flight::{Flight, Program};
+use crate::ops::{Span, Tools};
+use crate::places::{self, Place, Scene, Share, Slot, Thing};
+
+/// How often a world does what changes what is known of pages for good; each is once in so many times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mood {
+    /// Commands of which only the device knows what they write.
+    pub(crate) vague: usize,
+    /// Batches that wait for the host's timeline.
+    pub(crate) held: usize,
+    /// Phases that wait for an event the host sets.
+    pub(crate) gated: usize,
+    /// Phases that tell of their completion by an event or a query.
+    pub(crate) told: usize,
+    /// Command buffers that take long.
+    pub(crate) slow: usize,
+    /// Steps that map or unmap.
+    pub(crate) remapped: usize,
+    /// Steps that make everything anew.
+    pub(crate) renewed: usize,
 }
 
-/// An allocation and its present map: where it begins, and its bytes.
-struct Slot {
-    memory: Arc<Memory>,
-    map: Option<(usize, MappedBytes)>,
-}
-
-/// A submitted batch whose objects still live.
-struct Flight {
-    number: u64,
-    /// The value of the host's timeline that lets it go.
-    go: u64,
-    released: bool,
-    /// Whether the host has learnt that its commands are complete.
-    known: bool,
-    ops: Vec<Op>,
-    event: Option<Event>,
-    query: Option<u32>,
-    fence: Option<Arc<Fence>>,
-    /// Whether it is its submission's last, the one behind which the fence is signalled.
-    last: bool,
-    _commands: Commands,
-    _extras: Vec<Option<(Buffer, Bindings)>>,
+impl Mood {
+    fn random(rng: &mut Rng) -> Self {
+        const NEVER: usize = usize::MAX;
+        let preset = rng.below(8);
+        let mut pick = |often: usize| [often, often, 8 * often, NEVER][rng.below(4)];
+        let any = Self {
+            vague: pick(2),
+            held: pick(2),
+            gated: pick(4),
+            told: pick(2),
+            slow: pick(8),
+            remapped: pick(1),
+            renewed: 80,
+        };
+        // Pages of which the driver must not have learnt anything else, or it would not matter.
+        match preset {
+            0 => Self { vague: NEVER, held: 2, gated: 4, told: NEVER, renewed: 12, ..any },
+            1 => Self { vague: NEVER, held: 4, gated: NEVER, told: NEVER, renewed: 12, ..any },
+            2 => Self { vague: NEVER, held: NEVER, gated: NEVER, told: 2, renewed: 12, ..any },
+            3 => Self { vague: 20, held: NEVER, gated: NEVER, told: NEVER, renewed: 30, ..any },
+            _ => any,
+        }
+    }
 }
 
 pub(crate) struct World {
     seed: u64,
-    rng: Rng,
+    pub(crate) rng: Rng,
+    pub(crate) mood: Mood,
     log: VecDeque<String>,
-    reference: Vec<Vec<u8>>,
-    flights: VecDeque<Flight>,
-    places: Vec<Place>,
-    slots: Vec<Slot>,
-    shader: Compute,
-    go: Timeline,
-    done: Timeline,
-    go_value: u64,
-    submitted: u64,
-    queries: Queries,
-    next_query: u32,
-    gpu: Gpu,
+    pub(crate) reference: Vec<Vec<u8>>,
+    pub(crate) flights: VecDeque<Flight>,
+    /// Programs that may be submitted again.
+    pub(crate) programs: Vec<Arc<Program>>,
+    /// Bytes that were the device's until a moment ago.
+    recent: Vec<Span>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) go: Timeline,
+    pub(crate) done: Timeline,
+    pub(crate) go_value: u64,
+    pub(crate) submitted: u64,
+    pub(crate) queries: Queries,
+    pub(crate) next_query: u32,
+    /// Whether other worlds use queue and memory, too.
+    pub(crate) shared: bool,
+    /// Batches of all worlds that wait for a processor.
+    pub(crate) holding: Arc<AtomicUsize>,
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) gpu: Gpu,
+}
+
+fn pick(rng: &mut Rng, spans: &[Span]) -> Option<Span> {
+    (!spans.is_empty()).then(|| spans[rng.below(spans.len())].clone())
 }
 
 /// More queries than a world's steps can use.
-const QUERIES: u32 = 1000;
+pub(crate) const QUERIES: u32 = 2000;
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
-        let gpu = Gpu::new();
+    /// Makes a world of its own.
+    pub(crate) fn new(seed: u64, tools: &Arc<Tools>) -> Self {
+        let mut world = Self::empty(seed, tools, Arc::default());
+        world.populate();
+        world
+    }
+
+    /// Makes a world on parts of memory and on a queue that others use, too.
+    pub(crate) fn on(share: Share, seed: u64, tools: &Arc<Tools>, holding: &Arc<AtomicUsize>) -> Self {
+        let mut world = Self::empty(seed, tools, Arc::clone(holding));
+        world.shared = true;
+        world.slots.push(Slot { memory: share.memory, map: Some((0, share.bytes)) });
+        for (offset, len) in share.parts {
+            let alias = world.rng.one_in(4);
+            let thing = places::buffer_at(&world.gpu, &world.slots[0].memory, offset, len, alias);
+            world.add(Place { thing, len, slot: Some((0, offset)) });
+        }
+        world.add_hidden();
+        world
+    }
+
+    fn empty(seed: u64, tools: &Arc<Tools>, holding: Arc<AtomicUsize>) -> Self {
+        let gpu = tools.gpu.clone();
         let (go, done) = (Timeline::new(&gpu), Timeline::new(&gpu));
         let queries = Queries::timestamps(&gpu, QUERIES);
         gpu.run(|r| r.reset(&queries));
-        let mut world = Self {
+        let mut rng = Rng::new(seed);
+        let mood = Mood::random(&mut rng);
+        Self {
             seed,
-            rng: Rng::new(seed),
+            rng,
+            mood,
             log: VecDeque::new(),
             reference: Vec::new(),
             flights: VecDeque::new(),
+            programs: Vec::new(),
+            recent: Vec::new(),
             places: Vec::new(),
             slots: Vec::new(),
-            shader: shader(&gpu),
             go,
             done,
             go_value: 0,
             submitted: 0,
             queries,
             next_query: 0,
+            shared: false,
+            holding,
+            tools: Arc::clone(tools),
             gpu,
-        };
-        world.populate();
-        world
+        }
     }
 
-    fn note(&mut self, text: String) {
+    pub(crate) fn note(&mut self, text: String) {
         if self.log.len() == 40 {
             self.log.pop_front();
         }
@@ -101,74 +156,85 @@ impl World {
 
     fn fail(&self, what: &str) -> ! {
         let steps: Vec<_> = self.log.iter().map(String::as_str).collect();
-        panic!("seed {}: {what}\nthe last steps:\n  {}", self.seed, steps.join("\n  "));
+        let Self { seed, mood, .. } = self;
+        panic!("seed {seed}, {mood:?}: {what}\nthe last steps:\n  {}", steps.join("\n  "));
     }
 
-    /// Makes allocations with buffers on them, close together, and one device-only buffer.
-    fn populate(&mut self) {
+    /// Makes allocations with buffers on them, close together, and what the processor cannot see.
+    pub(crate) fn populate(&mut self) {
         for slot in 0..self.rng.between(1, 4) {
-            let count = self.rng.between(1, 4);
-            let sizes: Vec<_> = (0..count).map(|_| self.size()).collect();
-            let mut buffers: Vec<_> =
-                sizes.into_iter().map(|size| Buffer::unbound(&self.gpu, size)).collect();
-            let mut end = 0;
-            let offsets: Vec<_> = buffers
-                .iter()
-                .map(|buffer| {
-                    let needs = buffer.requirements();
-                    let [size, alignment] =
-                        [needs.size, needs.alignment].map(|n| usize::try_from(n).expect("small"));
-                    let gap = if self.rng.one_in(2) { 0 } else { self.rng.below(5000) };
-                    let offset = (end + gap).next_multiple_of(alignment);
-                    end = offset + size;
-                    offset
-                })
-                .collect();
-            let memory = Memory::new(&self.gpu, Kind::Coherent, end + self.rng.below(100));
-            for (buffer, &offset) in buffers.iter_mut().zip(&offsets) {
-                buffer.bind(&memory, offset);
-            }
-            let map = Some((0, memory.map_whole()));
-            self.slots.push(Slot { memory, map });
-            for (buffer, offset) in buffers.into_iter().zip(offsets) {
-                self.add(buffer, Some((slot, offset)));
+            let (memory, things) = places::allocation(&self.gpu, &mut self.rng);
+            self.slots.push(memory);
+            for (thing, offset, len) in things {
+                self.add(Place { thing, len, slot: Some((slot, offset)) });
             }
         }
-        let size = self.size();
-        self.add(Buffer::unmapped(&self.gpu, Kind::DeviceOnly, size.next_multiple_of(4)), None);
+        self.add_hidden();
     }
 
-    fn size(&mut self) -> usize {
-        if self.rng.one_in(4) { self.rng.between(4, 300) } else { self.rng.between(300, 20_000) }
+    fn add_hidden(&mut self) {
+        let buffer = places::hidden_buffer(&self.gpu, &mut self.rng);
+        self.add(buffer);
+        let image = places::hidden_image(&self.gpu, &mut self.rng);
+        self.add(image);
     }
 
-    /// Gives a new buffer known content, by processor or device.
-    fn add(&mut self, buffer: Buffer, slot: Option<(usize, usize)>) {
-        let content = self.rng.bytes(buffer.len());
-        match slot.filter(|_| self.rng.one_in(2)) {
-            Some((slot, offset)) => {
-                let (_, bytes) = self.slots[slot].map.expect("just mapped");
-                bytes.write(offset, &content);
-            }
-            None => {
-                let source = Buffer::coherent_with(&self.gpu, &content);
-                self.gpu.run(|r| r.copy(&source, 0, &buffer, 0, content.len()));
-            }
+    /// Gives a new buffer or image known content, by processor or device. Nothing is in flight.
+    fn add(&mut self, place: Place) {
+        let content = self.rng.bytes(place.len);
+        let by_processor = place.slot.is_some() && self.rng.one_in(2);
+        if let Thing::Image(image) = &place.thing {
+            self.gpu.run(|r| image.enter_general_layout(r));
         }
+        self.places.push(place);
         self.reference.push(content);
-        self.places.push(Place { buffer, slot });
+        let number = self.places.len() - 1;
+        let Place { thing, .. } = &self.places[number];
+        if by_processor {
+            self.give_content(number);
+            return;
+        }
+        let content = &self.reference[number];
+        let source = Buffer::coherent_with(&self.gpu, content);
+        self.gpu.run(|r| match thing {
+            Thing::Buffer { buffer, .. } => r.copy(&source, 0, buffer, 0, content.len()),
+            Thing::Image(image) => {
+                let (whole, row) = (image.shape.whole(), image.shape.pitch / crate::images::TEXEL);
+                image.copy_from(r, &whole, source.raw(), 0, row);
+            }
+        });
+    }
+
+    /// Has the processor write the whole content of a place that is mapped as a whole.
+    pub(crate) fn give_content(&self, place: usize) {
+        let (base, bytes) = self.mapped(place).expect("just mapped");
+        let holes = self.busy(place, true);
+        let content = &self.reference[place];
+        bytes.store_each((base..base + bytes.len()).filter(|&n| !holes[n]).map(|n| (n - base, content[n])));
+    }
+
+    /// Returns what commands may be made up about.
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        let mut rng = self.rng.clone();
+        let mut scene = Scene::new(&self.places, move || rng.one_in(2));
+        scene.updates_late = self.gpu.updates_late();
+        scene
     }
 
     /// Does one random thing.
     pub(crate) fn step(&mut self) {
-        match self.rng.below(20) {
+        if !self.shared && self.rng.one_in(self.mood.renewed) {
+            self.replace();
+        }
+        match self.rng.below(24) {
             0..8 => self.write(),
             8..12 if self.flights.len() < 8 => self.submit(),
-            12..15 => self.let_go(),
-            15..18 => self.complete(),
-            18 => self.remap(),
-            19 if self.rng.one_in(3) => self.replace(),
-            19 => self.tidy(),
+            12..16 => self.let_go(),
+            16..19 => self.complete(),
+            19 if !self.shared && self.rng.one_in(self.mood.remapped) => self.remap(),
+            20 if self.rng.one_in(2) => self.recreate(),
+            20 => self.tidy(),
+            21..24 => self.scene_of_several(),
             _ => {
                 self.tidy();
                 self.gpu.submit(&[], None);
@@ -177,37 +243,64 @@ impl World {
         self.compare();
     }
 
-    /// Marks bytes of `buffer` that released batches still write, or also those they read.
-    fn busy(&self, buffer: usize, reads_too: bool) -> Vec<bool> {
-        let mut busy = vec![false; self.reference[buffer].len()];
-        for op in self.flights.iter().filter(|f| f.released && !f.known).flat_map(|flight| &flight.ops) {
-            let reads = if reads_too { op.reads() } else { Vec::new() };
-            for Span { at, len, .. } in
-                op.writes().into_iter().chain(reads).filter(|span| span.buffer == buffer)
-            {
-                busy[at..at + len].fill(true);
+    /// Marks bytes of a place that are not the processor's: those that released phases still write, or also those
+    /// they read, and those between the rows of an image.
+    pub(crate) fn busy(&self, place: usize, reads_too: bool) -> Vec<bool> {
+        let mut busy = vec![false; self.reference[place].len()];
+        if let Thing::Image(image) = &self.places[place].thing {
+            busy.fill(true);
+            for span in image.shape.spans(place, &image.shape.whole()) {
+                busy[span.at..span.at + span.len].fill(false);
+            }
+        }
+        let phases = self.flights.iter().flat_map(|flight| &flight.phases);
+        for program in phases.filter(|phase| phase.released && !phase.known).flat_map(|phase| &phase.programs)
+        {
+            let reads = if reads_too { &program.reads[..] } else { &[] };
+            for span in program.writes.iter().chain(reads).filter(|span| span.buffer == place) {
+                busy[span.at..span.at + span.len].fill(true);
             }
         }
         busy
     }
 
-    /// Returns the mapped part of a buffer: where it begins in the buffer, and its bytes.
-    fn mapped(&self, buffer: usize) -> Option<(usize, MappedBytes)> {
-        let (slot, offset) = self.places[buffer].slot?;
+    /// Returns the mapped part of a place: where it begins in the buffer, and its bytes.
+    fn mapped(&self, place: usize) -> Option<(usize, MappedBytes)> {
+        let (slot, offset) = self.places[place].slot?;
         let (start, bytes) = self.slots[slot].map?;
-        let end = (offset + self.reference[buffer].len()).min(start + bytes.len());
+        let end = (offset + self.reference[place].len()).min(start + bytes.len());
         let begin = offset.max(start);
         (begin < end).then(|| (begin - offset, bytes.part(begin - start, end - begin)))
     }
 
-    /// The processor writes a random range, except what is not its to write.
-    fn write(&mut self) {
-        let buffer = self.rng.below(self.places.len());
-        let Some((base, bytes)) = self.mapped(buffer) else { return };
-        let busy = self.busy(buffer, true);
+    /// The processor writes a random range, or what the device has just written, or is about to write when it is let
+    /// go; except what is not its to write.
+    pub(crate) fn write(&mut self) {
+        let recent = match self.rng.below(4) {
+            0 | 1 => pick(&mut self.rng, &self.recent),
+            2 => {
+                let phases = self.flights.iter().flat_map(|flight| &flight.phases);
+                let held = phases.filter(|phase| !phase.released).flat_map(|phase| &phase.programs);
+                let spans: Vec<_> = held.flat_map(|program| program.writes.clone()).collect();
+                pick(&mut self.rng, &spans)
+            }
+            _ => None,
+        };
+        let place = recent.as_ref().map_or_else(|| self.rng.below(self.places.len()), |span| span.buffer);
+        let Some((base, bytes)) = self.mapped(place) else { return };
+        let busy = self.busy(place, true);
         let longest = [1, 8, 64, 6000][self.rng.below(4)];
-        let len = self.rng.between(1, longest + 1).min(bytes.len());
-        let at = self.rng.below(bytes.len() - len + 1);
+        let (at, len) =
+            match recent.filter(|span| span.at >= base && span.at + span.len <= base + bytes.len()) {
+                Some(span) => {
+                    let len = self.rng.between(1, longest + 1).min(span.len);
+                    (span.at - base + self.rng.below(span.len - len + 1), len)
+                }
+                None => {
+                    let len = self.rng.between(1, longest + 1).min(bytes.len());
+                    (self.rng.below(bytes.len() - len + 1), len)
+                }
+            };
         let way = self.rng.below(4);
         let content = match way {
             0 => vec![0; len],
@@ -215,222 +308,135 @@ impl World {
             _ => self.rng.bytes(len),
         };
         let stride = if way == 3 { self.rng.between(1, 50) } else { 1 };
-        self.note(format!("write buffer {buffer} at {} len {len} way {way} stride {stride}", base + at));
+        self.note(format!("write place {place} at {} len {len} way {way} stride {stride}", base + at));
         for n in (0..len).step_by(stride).filter(|n| !busy[base + at + n]) {
             bytes.store(at + n, content[n]);
-            self.reference[buffer][base + at + n] = content[n];
+            self.reference[place][base + at + n] = content[n];
         }
     }
 
-    /// Submits one to three batches by one call.
-    fn submit(&mut self) {
-        let sizes: Vec<_> = self.reference.iter().map(Vec::len).collect();
-        let fence = self.rng.one_in(2).then(|| Arc::new(Fence::new(&self.gpu)));
-        let count = self.rng.between(1, 4);
-        let mut batches = Vec::new();
-        for n in 0..count {
-            self.submitted += 1;
-            let ops: Vec<_> =
-                (0..self.rng.between(1, 5)).map(|_| Op::random(&mut self.rng, &sizes)).collect();
-            let event = self.rng.one_in(4).then(|| Event::new(&self.gpu));
-            let query = (self.rng.one_in(4) && self.next_query < QUERIES).then_some(self.next_query);
-            self.next_query += u32::from(query.is_some());
-            let buffers: Vec<_> = self.places.iter().map(|place| &place.buffer).collect();
-            let extras: Vec<_> = ops.iter().map(|op| op.prepare(&self.gpu, &self.shader, &buffers)).collect();
-            let commands = Commands::new(&self.gpu, |r| {
-                for (op, extra) in ops.iter().zip(&extras) {
-                    op.record(r, &self.shader, &buffers, extra.as_ref());
-                }
-                event.iter().for_each(|event| r.set_event(event));
-                query.iter().for_each(|&query| r.timestamp(&self.queries, query));
-            });
-            let held = self.rng.one_in(2);
-            let go = if held { self.go_value + 1 + self.rng.below(2) as u64 } else { 0 };
-            let mut batch = Batch::new().run(&commands).signal(&self.done, self.submitted);
-            if held {
-                batch = batch.wait(&self.go, go);
-            }
-            batches.push(batch);
-            let number = self.submitted;
-            self.note(format!("submit batch {number} go {go}: {ops:?}"));
-            self.flights.push_back(Flight {
-                number,
-                go,
-                released: false,
-                known: false,
-                ops,
-                event,
-                query,
-                fence: fence.clone(),
-                last: n + 1 == count,
-                _commands: commands,
-                _extras: extras,
-            });
-        }
-        let fence = fence.as_deref();
-        if self.rng.one_in(2) {
-            self.gpu.submit(&batches, fence);
-        } else {
-            self.gpu.submit2(&batches, fence);
-        }
-        self.release();
-    }
-
-    /// Signals the host's timeline.
-    fn let_go(&mut self) {
-        let value = self.go_value + 1 + self.rng.below(2) as u64;
-        self.note(format!("signal {value}"));
-        self.go_value = value;
-        self.go.signal(value);
-        self.release();
-    }
-
-    /// Applies what nothing holds back any longer; a held batch holds back all behind it.
-    fn release(&mut self) {
+    /// Applies what nothing holds back any longer; a held phase holds back all behind it.
+    pub(crate) fn release(&mut self) {
+        let scene = Scene::new(&self.places, || false);
         for flight in &mut self.flights {
             if flight.go > self.go_value {
                 return;
             }
-            if !flight.released {
-                flight.released = true;
-                flight.ops.iter().for_each(|op| op.apply(&mut self.reference));
+            for phase in &mut flight.phases {
+                if phase.gate.as_ref().is_some_and(|(_, open)| !open) {
+                    return;
+                }
+                if !std::mem::replace(&mut phase.released, true) {
+                    let ops = phase.programs.iter().flat_map(|program| &program.ops);
+                    ops.for_each(|op| op.apply(&scene, &mut self.reference));
+                }
             }
         }
     }
 
-    /// Learns in some way that a released batch is complete.
-    fn complete(&mut self) {
-        let released = self.flights.iter().take_while(|flight| flight.released).count();
-        if released == 0 {
-            return;
+    /// The host learns that the first `known` phases of a flight, and all before it, are complete.
+    pub(crate) fn learn(&mut self, flight: usize, known: usize) {
+        self.recent.clear();
+        for (n, flight) in self.flights.iter_mut().enumerate().take(flight + 1).map(|(n, f)| (n == flight, f))
+        {
+            let count = if n { known } else { flight.phases.len() };
+            for phase in flight.phases.iter_mut().take(count) {
+                if !std::mem::replace(&mut phase.known, true) {
+                    self.recent.extend(phase.programs.iter().flat_map(|program| program.writes.clone()));
+                }
+            }
         }
-        let all = released == self.flights.len();
-        let picked = self.rng.below(released);
-        let (way, number) = (self.rng.below(10), self.flights[picked].number);
-        let flight = &self.flights[picked];
-        let way = match (way, &flight.fence, &flight.event, flight.query) {
-            (0..2, Some(fence), ..) if flight.last => {
-                if way == 0 {
-                    fence.wait();
-                } else {
-                    fence.poll();
-                }
-                "fence"
-            }
-            (2..4, _, Some(event), _) => {
-                event.poll();
-                "event"
-            }
-            // lavapipe 22.3 waits for the whole device here, whatever the flags say: nothing may be held.
-            (4..6, _, _, Some(query)) if all => {
-                if way == 4 {
-                    self.queries.wait(query);
-                } else {
-                    self.queries.poll(query);
-                }
-                "query"
-            }
-            (6, ..) if all => {
-                self.gpu.queue_wait_idle();
-                "queue idle"
-            }
-            (7, ..) if all => {
-                self.gpu.device_wait_idle();
-                "device idle"
-            }
-            (8, ..) => {
-                self.done.poll(number);
-                "counter"
-            }
-            _ => {
-                self.done.wait(number);
-                "timeline"
-            }
-        };
-        self.note(format!("batch {number} is complete by {way}"));
-        let known = if way.ends_with("idle") { released } else { picked + 1 };
-        self.flights.iter_mut().take(known).for_each(|flight| flight.known = true);
+    }
+
+    /// Forgets what was the device's a moment ago.
+    pub(crate) fn learn_nothing(&mut self) {
+        self.recent.clear();
     }
 
     /// Drops the objects of batches that are known to be complete.
     ///
-    /// An event or query tells of the commands before it, not of the batch's own end, for which this waits.
-    fn tidy(&mut self) {
-        while let Some(flight) = self.flights.front().filter(|flight| flight.known) {
+    /// An event or query tells of the commands before it, not of the batch's own end, and the timeline not of its
+    /// fence's signal: for these this waits.
+    pub(crate) fn tidy(&mut self) {
+        while let Some(flight) = self.flights.front().filter(|flight| flight.is_known()) {
             self.done.wait(flight.number);
+            flight.fence.iter().filter(|_| flight.last).for_each(|fence| fence.wait());
             self.flights.pop_front();
         }
     }
 
-    /// Unmaps an allocation, and maybe maps another part of it.
-    fn remap(&mut self) {
-        let slot = self.rng.below(self.slots.len());
-        let Slot { memory, map } = &mut self.slots[slot];
-        if map.take().is_some() {
-            memory.unmap();
+    /// Says how many more, or fewer, batches of this world wait for the processor.
+    pub(crate) fn count_held(&self, before: usize) {
+        let now = self.held();
+        // Under the queue's lock where the number grows.
+        if now > before {
+            self.holding.fetch_add(now - before, Ordering::SeqCst);
+        } else {
+            self.holding.fetch_sub(before - now, Ordering::SeqCst);
         }
-        let size = memory.size();
-        let offset = if self.rng.one_in(2) { 0 } else { self.rng.below(size) };
-        let len = if self.rng.one_in(2) { size - offset } else { self.rng.between(1, size - offset + 1) };
-        if !self.rng.one_in(3) {
-            *map = Some((offset, memory.map(offset, len)));
-        }
-        let mapped = map.map(|(offset, bytes)| (offset, bytes.len()));
-        self.note(format!("remap {slot}: {mapped:?}"));
     }
 
-    /// Throws everything away and starts anew, on memory that may be used again.
-    fn replace(&mut self) {
-        self.drain();
-        self.note("replace all buffers".to_owned());
-        self.places.clear();
-        self.slots.clear();
-        self.reference.clear();
-        self.populate();
+    pub(crate) fn held(&self) -> usize {
+        self.flights.iter().filter(|flight| !flight.is_released()).count()
     }
 
-    fn drain(&mut self) {
-        let last = self.flights.iter().map(|flight| flight.go).max().unwrap_or(0);
-        if last > self.go_value {
-            self.go_value = last;
-            self.go.signal(last);
-            self.release();
+    /// Lets everything go, waits for it, and compares.
+    pub(crate) fn drain(&mut self) {
+        while self.held() > 0 {
+            self.let_go();
         }
         self.done.wait(self.submitted);
-        self.flights.iter_mut().for_each(|flight| flight.known = true);
+        if let Some(last) = self.flights.back() {
+            let phases = last.phases.len();
+            self.learn(self.flights.len() - 1, phases);
+        }
         self.compare();
         self.tidy();
     }
 
     /// Compares all bytes the processor may look at with the reference.
-    fn compare(&self) {
-        for buffer in 0..self.places.len() {
-            let Some((base, bytes)) = self.mapped(buffer) else { continue };
+    pub(crate) fn compare(&self) {
+        for place in 0..self.places.len() {
+            let Some((base, bytes)) = self.mapped(place) else { continue };
             let got = bytes.read_all();
-            let expected = &self.reference[buffer][base..base + got.len()];
+            let expected = &self.reference[place][base..base + got.len()];
             if got == expected {
                 continue;
             }
-            let busy = self.busy(buffer, false);
+            let busy = self.busy(place, false);
             let wrong = (0..got.len()).find(|&n| got[n] != expected[n] && !busy[base + n]);
             if let Some(n) = wrong {
                 let (is, should) = (got[n], expected[n]);
-                self.fail(&format!("buffer {buffer} byte {}: {is:#04x} instead of {should:#04x}", base + n));
+                self.fail(&format!("place {place} byte {}: {is:#04x} instead of {should:#04x}", base + n));
             }
+        }
+    }
+
+    /// Compares what the device sees of a place with the reference. Nothing is held.
+    pub(crate) fn compare_device(&self, place: usize) {
+        let Place { thing, len, .. } = &self.places[place];
+        let got = match thing {
+            Thing::Buffer { buffer, .. } => buffer.all_as_device_sees(),
+            Thing::Image(image) => {
+                let copy = Buffer::mapped(&self.gpu, lockstep_harness::Kind::Coherent, *len);
+                let (whole, row) = (image.shape.whole(), image.shape.pitch / crate::images::TEXEL);
+                self.gpu.run(|r| image.copy_to(r, &whole, copy.raw(), 0, row));
+                copy.bytes().read_all()
+            }
+        };
+        let holes = self.busy(place, false);
+        let expected = &self.reference[place];
+        if let Some(at) = (0..got.len()).find(|&n| got[n] != expected[n] && !holes[n]) {
+            let (is, should) = (got[at], expected[at]);
+            self.fail(&format!(
+                "the device sees {is:#04x} instead of {should:#04x} in place {place} byte {at}"
+            ));
         }
     }
 
     /// Lets everything end and compares the device's view too.
     pub(crate) fn finish(mut self) {
         self.drain();
-        for (number, place) in self.places.iter().enumerate() {
-            let got = place.buffer.all_as_device_sees();
-            if let Some(at) = (0..got.len()).find(|&n| got[n] != self.reference[number][n]) {
-                let (is, should) = (got[at], self.reference[number][at]);
-                self.fail(&format!(
-                    "the device sees {is:#04x} instead of {should:#04x} in buffer {number} byte {at}"
-                ));
-            }
-        }
+        (0..self.places.len()).for_each(|place| self.compare_device(place));
     }
 }
