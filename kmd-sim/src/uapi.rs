@@ -71,8 +71,13 @@ impl<H: HostDevice> Device<H> {
 
     /// Brings guest pages up to date that are so only when they are touched: for who looks at them in a way that
     /// cannot be served, a forked child.
+    ///
+    /// May be called wherever the application can: where it takes the reservation, no signal handler interrupts who
+    /// has it.
     pub fn catch_up(&self) {
-        self.reserve().catch_up();
+        if self.serves_faults() {
+            self.reserve().catch_up();
+        }
     }
 
     /// The counters.

@@ -88,7 +88,7 @@ impl<H: HostDevice> Device<H> {
     /// Takes the reservation.
     pub(crate) fn reserve(&self) -> Reservation<'_, H> {
         loop {
-            let signals = self.serves_faults.load(Ordering::Relaxed).then(Blocked::begin);
+            let signals = self.serves_faults().then(Blocked::begin);
             // A panic under the reservation ends the process in a driver; tests go on.
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if signals.is_some() || !state.serves_faults() {
@@ -97,6 +97,11 @@ impl<H: HostDevice> Device<H> {
             // Since the first map. That left nothing behind, so it needed no blocked signals itself.
             self.serves_faults.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether touches wait for the reservation. Nothing was left behind before it is known.
+    pub(crate) fn serves_faults(&self) -> bool {
+        self.serves_faults.load(Ordering::Relaxed)
     }
 
     /// Takes the reservation if nobody has it.
