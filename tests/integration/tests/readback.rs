@@ -27,11 +27,10 @@ const WINDOW: u64 = 16 * 4096;
 
 /// Whether this process may serve page faults of the kernel.
 fn may_serve() -> bool {
-    // SAFETY: The descriptor serves nothing, and is closed at once.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC);
-        fd >= 0 && libc::close(i32::try_from(fd).expect("a descriptor")) == 0
-    }
+    // SAFETY: The call has no condition; the descriptor serves nothing.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    // SAFETY: Closes what was just made, or fails.
+    unsafe { libc::close(i32::try_from(fd).expect("a descriptor")) == 0 }
 }
 
 /// Has devices of this process read back in a way; false where there is none.
@@ -230,19 +229,22 @@ fn threads_touch_the_same_pages_at_once() {
         gpu.run(|r| r.copy(&source, 0, &buffer, 0, SIZE));
         let bytes = buffer.bytes();
         std::thread::scope(|scope| {
-            for thread in 0..6 {
+            for thread in 0..6_u8 {
                 scope.spawn(move || {
+                    let place = usize::from(thread);
                     let pages: Vec<usize> =
-                        (0..300).map(|page| (page * [1, 7, 299][thread % 3]) % 300).collect();
-                    for at in pages.into_iter().map(|page| page * PAGE + thread * 8) {
+                        (0..300).map(|page| page * [1, 7, 299][place % 3] % 300).collect();
+                    for at in pages.into_iter().map(|page| page * PAGE + place * 8) {
                         assert_eq!(bytes.load(at), expected[at], "round {round}, at {at}");
-                        bytes.store(at, thread as u8);
+                        bytes.store(at, thread);
                     }
                 });
             }
         });
         let mut expected = expected.clone();
-        (0..6).for_each(|thread| (0..300).for_each(|page| expected[page * PAGE + thread * 8] = thread as u8));
+        for (thread, place) in (0..6_u8).zip(0..) {
+            (0..300).for_each(|page| expected[page * PAGE + place * 8] = thread);
+        }
         assert!(buffer.all_as_device_sees() == expected, "round {round}");
     }
 }
@@ -310,8 +312,9 @@ static LOOKS: AtomicUsize = AtomicUsize::new(0);
 extern "C" fn look(_: libc::c_int) {
     let start = LOOKED_AT.load(Ordering::Acquire);
     for page in 0..8 {
+        let byte = start.wrapping_add(page * 40 * PAGE);
         // SAFETY: As many pages are mapped there.
-        unsafe { start.add(page * 40 * PAGE).read_volatile() };
+        unsafe { byte.read_volatile() };
     }
     LOOKS.fetch_add(1, Ordering::Relaxed);
 }
@@ -355,14 +358,15 @@ fn a_signal_handler_touches_what_was_left_behind() {
 
 /// Becomes a process without privileges. False where an unprivileged one may serve faults, too.
 fn drop_privileges() -> bool {
-    // SAFETY: These calls concern this process alone.
-    unsafe {
-        if libc::geteuid() == 0 {
-            assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
-            assert_eq!(libc::setgid(65534) | libc::setuid(65534), 0);
-            // Or /proc/self belongs to root.
-            assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
-        }
+    // SAFETY: The call has no condition.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: This call and the next concern this process alone.
+        let groups = unsafe { libc::setgroups(0, std::ptr::null()) };
+        // SAFETY: As above.
+        let user = unsafe { libc::setuid(65534) };
+        // Or /proc/self belongs to root. SAFETY: As above.
+        let dumpable = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+        assert_eq!([groups, user, dumpable], [0; 3], "{}", std::io::Error::last_os_error());
     }
     !may_serve()
 }
