@@ -162,28 +162,28 @@ impl<H: HostDevice> Device<H> {
     /// application is about to be told that something completed.
     pub fn retire_completed(&self) {
         // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
-        // left alone under it.
-        let passed = |context: &Arc<Context<H::Timeline>>| {
+        // left alone under it. Contexts are only ever added.
+        let mut passed = Vec::new();
+        for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
-            let pending = context.submitted() > retired;
-            // A lost device has no sequence number; what it wrote is undefined.
-            let seqno = if pending { self.host.seqno(context.timeline).unwrap_or(0) } else { 0 };
-            (seqno > retired).then(|| (Arc::clone(context), seqno))
-        };
-        // Contexts are only ever added.
-        let passed: Vec<_> = self.contexts().iter().map(passed).collect();
-        if passed.iter().all(Option::is_none) {
+            if context.submitted() > retired {
+                // A lost device has no sequence number; what it wrote is undefined.
+                let seqno = self.host.seqno(context.timeline).unwrap_or(0);
+                if seqno > retired {
+                    passed.push((index, Arc::clone(context), seqno));
+                }
+            }
+        }
+        if passed.is_empty() {
             return;
         }
         let mut state = self.reserve();
         let mut taken = Taken::default();
-        for (passed, fences) in passed.iter().zip(&mut state.fences) {
-            if let Some((_, seqno)) = passed {
-                fences.take_passed(*seqno, &mut taken);
-            }
+        for (index, _, seqno) in &passed {
+            state.fences[*index].take_passed(*seqno, &mut taken);
         }
         state.pull(&taken.sets);
-        for (context, seqno) in passed.into_iter().flatten() {
+        for (_, context, seqno) in passed {
             context.retire(seqno);
         }
         taken.retire();

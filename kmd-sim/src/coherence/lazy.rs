@@ -11,13 +11,14 @@
 //!   sees, and is interrupted by none of its signal handlers.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use rangemap::RangeSet;
 
 use super::bo::{Bo, BoId};
 use super::policy::{REGION, Region, Way, Window};
 use super::server::Server;
-use super::state::{State, Tracking};
+use super::state::{State, Tracking, nanos_since};
 use super::validation::pages_of_all;
 use crate::addr::{PAGE_SIZE, Pgoff, intersection, pages_of};
 use crate::error::Result;
@@ -160,12 +161,14 @@ impl<H: HostDevice> State<H> {
         let bytes = window.start * PAGE_SIZE..window.end * PAGE_SIZE;
         // Of what is not mapped, batches in flight are stale, too: it is brought up to date by the next map.
         if *mapped && stale.overlaps(&bytes) {
+            let start = Instant::now();
             let ranges: Vec<_> = stale.overlapping(&bytes).map(|range| intersection(range, &bytes)).collect();
             for page in pages_of_all(ranges.iter()) {
                 mapping.lazy.region(page / REGION).touch(1);
                 self.stats.lazy_pages_pulled += 1;
             }
             self.pull_ranges(id, ranges.iter());
+            self.stats.pull_ns += nanos_since(start);
         }
         self.record(id, &(node + window.start..node + window.end));
         faults.resume(&(node + window.start..node + window.end));

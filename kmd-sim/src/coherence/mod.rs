@@ -32,7 +32,7 @@ pub mod policy;
 #[cfg(all(test, shuttle))]
 mod races;
 pub mod readback;
-mod server;
+pub mod server;
 pub mod state;
 pub mod twin;
 pub mod validation;

@@ -18,7 +18,7 @@ use crate::sys::signals::Blocked;
 
 /// A thread that serves touches; it ends when this is dropped, which must not happen under the reservation.
 #[derive(Debug)]
-pub(super) struct Server {
+pub struct Server {
     thread: Option<JoinHandle<()>>,
     stop: PipeWriter,
     process: u32,
@@ -26,7 +26,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Serves the touches of a device.
-    pub(super) fn start<H: HostDevice>(faults: Faults, state: Weak<Mutex<State<H>>>) -> Result<Self> {
+    pub fn start<H: HostDevice>(faults: Faults, state: Weak<Mutex<State<H>>>) -> Result<Self> {
         let failed = |call| {
             move |error: std::io::Error| Error::Os {
                 call,

@@ -282,6 +282,34 @@ fn memory_is_unmapped_mapped_written_and_freed_while_bytes_are_left_behind() {
 }
 
 #[test]
+fn locked_memory_is_read_back_all_the_same() {
+    const SIZE: usize = 40 * PAGE;
+    if !read_back("lazy") {
+        return;
+    }
+    let gpu = Gpu::new();
+    let source = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let buffer = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    for round in 0..6 {
+        if round == 3 {
+            let at = buffer.bytes().at(0).addr().next_multiple_of(PAGE) - buffer.bytes().at(0).addr();
+            // SAFETY: As many bytes are mapped there.
+            if unsafe { libc::mlock(buffer.bytes().at(at).cast(), 10 * PAGE) } != 0 {
+                skip("no memory may be locked here");
+                return;
+            }
+        }
+        source.bytes().write(0, &pattern(round, SIZE));
+        gpu.run(|r| r.copy(&source, 0, &buffer, 0, SIZE));
+        buffer.bytes().store(3 * PAGE, 0x5A);
+        let mut expected = pattern(round, SIZE);
+        expected[3 * PAGE] = 0x5A;
+        assert!(buffer.all_as_device_sees() == expected, "the device's view, round {round}");
+        assert!(buffer.bytes().read_all() == expected, "the processor's view, round {round}");
+    }
+}
+
+#[test]
 fn a_touch_waits_for_no_batch_that_waits_for_the_processor() {
     const SIZE: usize = 40 * PAGE;
     if !read_back("lazy") {
