@@ -61,6 +61,9 @@ fn child_computes() {
     for frame in 1..=frames {
         gpu.run(|r| r.dispatch(&compute, &bindings, GROUPS));
         assert_eq!(buffer.bytes().read(0x0012_3440, 64), [frame; 64]);
+        if std::env::var_os("READ_ALL").is_some() {
+            (0..COMPUTED).step_by(PAGE).for_each(|at| assert_eq!(buffer.bytes().load(at), frame));
+        }
     }
     println!("\nthreads={}", serving_threads());
 }
@@ -147,6 +150,20 @@ fn auto_comes_to_that_within_a_few_frames() {
         }
         let counters = counters("child_computes", "auto", 4);
         assert_eq!(number(&counters, "regions_lazy"), 8, "{counters}");
+    }
+}
+
+#[test]
+fn auto_is_eager_where_the_processor_reads_it_all() {
+    if read_back("auto") {
+        // Children inherit it.
+        loader::set("READ_ALL", "1");
+        let tried = counters("child_computes", "auto", 1);
+        assert_eq!((number(&tried, "regions_lazy"), number(&tried, "regions_eager")), (8, 0), "{tried}");
+        let found = counters("child_computes", "auto", 2);
+        assert_eq!((number(&found, "regions_lazy"), number(&found, "regions_eager")), (0, 8), "{found}");
+        assert_eq!(in_frame("auto", 4, "lazy_pages_pulled"), 0);
+        assert_eq!(in_frame("auto", 4, "bytes_pulled"), COMPUTED as u64);
     }
 }
 
