@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use kmd_sim::uapi::{TrackerChoice, TrackerKind};
+use kmd_sim::uapi::{Readback, TrackerChoice, TrackerKind};
 use log::LevelFilter;
 
 /// A variable with a value it cannot have.
@@ -55,6 +55,8 @@ pub struct Config {
     pub native_type: bool,
     /// `LOCKSTEP_TRACKER`.
     pub tracker: TrackerChoice,
+    /// `LOCKSTEP_READBACK`.
+    pub readback: Readback,
     /// `LOCKSTEP_STATS`: where counters are written.
     pub stats: Option<PathBuf>,
     /// `LOCKSTEP_LOG`; `None` for the default.
@@ -86,10 +88,13 @@ impl Config {
         if !["", "auto", "mapped"].contains(&value.as_str()) {
             return Err(bad);
         }
-        let (value, bad) = choice(c"LOCKSTEP_READBACK", "auto or eager");
-        if !["", "auto", "eager"].contains(&value.as_str()) {
-            return Err(bad);
-        }
+        let (value, bad) = choice(c"LOCKSTEP_READBACK", "auto, eager or lazy");
+        let readback = match value.as_str() {
+            "" | "auto" => Readback::Auto,
+            "eager" => Readback::Eager,
+            "lazy" => Readback::Lazy,
+            _ => return Err(bad),
+        };
         let (value, bad) = choice(c"LOCKSTEP_NATIVE_TYPE", "0 or 1");
         let native_type = match value.as_str() {
             "" | "0" => false,
@@ -119,6 +124,7 @@ impl Config {
             profile,
             native_type,
             tracker,
+            readback,
             stats: path(c"LOCKSTEP_STATS"),
             log,
         })
@@ -170,6 +176,7 @@ mod tests {
             (c"LOCKSTEP_NATIVE_TYPE", "1"),
             (c"LOCKSTEP_TRACKER", "sigsegv"),
             (c"LOCKSTEP_TRANSPORT", "mapped"),
+            (c"LOCKSTEP_READBACK", "lazy"),
             (c"LOCKSTEP_STATS", "/s"),
             (c"LOCKSTEP_LOG", "trace"),
         ]);
@@ -178,6 +185,7 @@ mod tests {
             profile: Profile::Unified,
             native_type: true,
             tracker: TrackerChoice::Only(TrackerKind::Sigsegv),
+            readback: Readback::Lazy,
             stats: Some("/s".into()),
             log: Some(LevelFilter::Trace),
         };

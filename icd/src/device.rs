@@ -281,7 +281,12 @@ impl DeviceState {
         Ok(Self {
             handle,
             physical: Arc::clone(physical),
-            km: Device::new(host, physical.types.guest_bytes(), instance.config.tracker),
+            km: Device::new(
+                host,
+                physical.types.guest_bytes(),
+                instance.config.tracker,
+                instance.config.readback,
+            ),
             fns,
             later,
             commands,
@@ -466,6 +471,14 @@ unsafe fn host_request(
     if let Err(error) = physical.instance.config.tracker.probe() {
         log::error!(
             "LOCKSTEP_TRACKER=uffd: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
+        );
+        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
+    }
+    let config = &physical.instance.config;
+    if let Err(error) = config.readback.probe(config.tracker) {
+        log::error!(
+            "LOCKSTEP_READBACK=lazy: {error}; needs tracker uffd and the right to serve page faults of the kernel: \
+             CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
         );
         return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
     }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`entry`] | entry points, by chapter of the specification, and the loader's interface |
 //! | [`host`] | finding and loading the host driver |
-//! | [`config`], [`logger`], [`stats`] | options, log lines, counters |
+//! | [`config`], [`logger`], [`stats`], [`fork`] | options, log lines, counters, forks |
 //! | [`instance`], [`device`] | per-handle state |
 //! | [`memory_types`] | the table of memory types and its translation |
 //! | [`resources`] | what the device may do with buffers and images |
@@ -42,6 +42,7 @@ pub mod config;
 pub mod device;
 pub mod entry;
 pub mod extensions;
+pub mod fork;
 pub mod formats;
 pub mod handles;
 pub mod host;

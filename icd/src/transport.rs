@@ -69,7 +69,7 @@ pub fn vk_result(error: Error) -> vk::Result {
     match error {
         Error::NoMemory => vk::Result::ERROR_OUT_OF_HOST_MEMORY,
         // The last two are answers of the soft machine's driver alone.
-        Error::Invalid | Error::Busy | Error::Interrupted => vk::Result::ERROR_UNKNOWN,
+        Error::Invalid | Error::Unsupported | Error::Busy | Error::Interrupted => vk::Result::ERROR_UNKNOWN,
         Error::HostMap => vk::Result::ERROR_MEMORY_MAP_FAILED,
         Error::DeviceLost => vk::Result::ERROR_DEVICE_LOST,
         Error::Os { .. } => {

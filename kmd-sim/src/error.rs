@@ -11,6 +11,9 @@ pub enum Error {
     /// The handle or range does not exist (`EINVAL`).
     #[error("invalid handle or range")]
     Invalid,
+    /// This cannot be had together with something else that was asked for (`EOPNOTSUPP`).
+    #[error("not to be had with this tracker")]
+    Unsupported,
     /// Somebody else has it (`EBUSY`).
     #[error("busy")]
     Busy,

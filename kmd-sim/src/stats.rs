@@ -33,6 +33,16 @@ pub struct Stats {
     pub bytes_pulled: u64,
     /// Time spent comparing and storing them.
     pub pull_ns: u64,
+    /// Pages that were left behind: taken out of the application's page tables, to follow when it touches them.
+    pub pages_zapped: u64,
+    /// Touches of pages that were not in its page tables.
+    pub lazy_faults: u64,
+    /// Pages that were brought up to date by them.
+    pub lazy_pages_pulled: u64,
+    /// Regions of 2 MiB, last left behind.
+    pub regions_lazy: u64,
+    /// Regions brought up to date at completion last, where there was a choice.
+    pub regions_eager: u64,
     /// Bytes explicit flushes moved.
     pub explicit_bytes_flushed: u64,
     /// Bytes explicit invalidates moved.
@@ -59,6 +69,11 @@ impl Stats {
             bytes_compared,
             bytes_pulled,
             pull_ns,
+            pages_zapped,
+            lazy_faults,
+            lazy_pages_pulled,
+            regions_lazy,
+            regions_eager,
             explicit_bytes_flushed,
             explicit_bytes_invalidated,
         } = other;
@@ -77,6 +92,11 @@ impl Stats {
         self.bytes_compared += bytes_compared;
         self.bytes_pulled += bytes_pulled;
         self.pull_ns += pull_ns;
+        self.pages_zapped += pages_zapped;
+        self.lazy_faults += lazy_faults;
+        self.lazy_pages_pulled += lazy_pages_pulled;
+        self.regions_lazy += regions_lazy;
+        self.regions_eager += regions_eager;
         self.explicit_bytes_flushed += explicit_bytes_flushed;
         self.explicit_bytes_invalidated += explicit_bytes_invalidated;
     }

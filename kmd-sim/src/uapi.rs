@@ -8,7 +8,7 @@ pub use crate::coherence::device::Device;
 pub use crate::coherence::fence::{ContextId, all_retired};
 pub use crate::coherence::write_set::{Extent, Write, Writes};
 pub use crate::error::{Error, Result};
-pub use crate::mmu::tracker::{TrackerChoice, TrackerKind};
+pub use crate::mmu::tracker::{Readback, TrackerChoice, TrackerKind};
 pub use crate::stats::Stats;
 pub use crate::svga::HostDevice;
 pub use crate::sys::memory::SharedMem;
@@ -19,8 +19,8 @@ const ARENA_BYTES: u64 = 64 << 30;
 impl<H: HostDevice> Device<H> {
     /// A device with room for `guest_bytes` bytes of mapped memory. Nothing is installed in the process
     /// before the first object is mapped.
-    pub fn new(host: H, guest_bytes: u64, tracker: TrackerChoice) -> Self {
-        Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), tracker)
+    pub fn new(host: H, guest_bytes: u64, tracker: TrackerChoice, readback: Readback) -> Self {
+        Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), tracker, readback)
     }
 
     /// Creates a buffer object over host memory.
@@ -67,6 +67,17 @@ impl<H: HostDevice> Device<H> {
     /// Detaches the resource that starts at `offset`.
     pub fn resource_detach(&self, bo: BoId, id: ResourceId, offset: u64) {
         self.reserve().resource_detach(bo, id, offset);
+    }
+
+    /// Brings guest pages up to date that are so only when they are touched: for who looks at them in a way that
+    /// cannot be served, a forked child.
+    ///
+    /// May be called wherever the application can: where it takes the reservation, no signal handler interrupts who
+    /// has it.
+    pub fn catch_up(&self) {
+        if self.serves_faults() {
+            self.reserve().catch_up();
+        }
     }
 
     /// The counters.

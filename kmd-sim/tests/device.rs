@@ -6,7 +6,8 @@ use std::sync::{Arc, Barrier};
 use kmd_sim::sys::memory::PageBuf;
 use kmd_sim::sys::pages::TwiceMapped;
 use kmd_sim::uapi::{
-    Access, BoId, Device, HostDevice, ResourceId, Result, SharedMem, Sync, TrackerChoice, TrackerKind, Writes,
+    Access, BoId, Device, HostDevice, Readback, ResourceId, Result, SharedMem, Sync, TrackerChoice,
+    TrackerKind, Writes,
 };
 
 const PAGE: usize = 4096;
@@ -35,6 +36,13 @@ impl HostDevice for &'static Host {
 }
 
 /// The tracker the environment asks for, as the driver above does.
+fn readback() -> Readback {
+    match std::env::var("LOCKSTEP_READBACK").as_deref() {
+        Ok("lazy") => Readback::Lazy,
+        _ => Readback::Auto,
+    }
+}
+
 fn tracker() -> TrackerChoice {
     match std::env::var("LOCKSTEP_TRACKER").as_deref() {
         Ok("sigsegv") => TrackerChoice::Only(TrackerKind::Sigsegv),
@@ -70,7 +78,7 @@ fn read(memory: &SharedMem, at: usize) -> u8 {
 /// A device with one coherent object of `BLOCK` bytes that the device may write.
 fn device_with_bo() -> (TestDevice, &'static Host, BoId) {
     let host = Host::new();
-    let device = Device::new(host, 1 << 30, tracker());
+    let device = Device::new(host, 1 << 30, tracker(), readback());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..BLOCK as u64, Access::Dirtying);
     (device, host, bo)
@@ -79,7 +87,7 @@ fn device_with_bo() -> (TestDevice, &'static Host, BoId) {
 #[test]
 fn nothing_is_submitted_for_what_the_device_cannot_write() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
     let context = device.context_create(());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..4096, Access::ReadOnly);
@@ -201,7 +209,7 @@ fn freed_pages_carry_no_byte_to_the_next_object() {
 #[test]
 fn explicit_objects_move_exactly_the_ranges_named() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
     let bo = device.bo_create(BLOCK as u64, Sync::Explicit, 0);
     let guest = device.bo_map(bo).unwrap();
     for at in 0..BLOCK {
@@ -220,7 +228,7 @@ fn explicit_objects_move_exactly_the_ranges_named() {
 #[test]
 fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
     let context = device.context_create(());
     let bo = device.bo_create(5003, Sync::Coherent, 0);
     device.resource_attach(bo, ResourceId(0), 0..5003, Access::Dirtying);
@@ -239,7 +247,7 @@ fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
 #[test]
 fn a_batch_in_flight_may_write_what_is_bound_after_its_submission() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
     let context = device.context_create(());
     assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(1..2)), "it may come to write something");
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
@@ -279,7 +287,7 @@ fn touching_a_byte_of_a_large_object_costs_a_page() {
 #[test]
 fn a_flush_leaves_host_memory_alone_where_the_cpu_wrote_nothing() {
     let host = Host::new();
-    let device: TestDevice = Device::new(host, 1 << 30, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     let guest = device.bo_map(bo).unwrap();
     guest.store_byte(5, 1);
@@ -304,7 +312,7 @@ fn small_limits_of_the_process_leave_smaller_arenas() {
     let host = Host::new();
     setrlimit(Resource::Fsize, limit(100 << 20)).unwrap();
     setrlimit(Resource::As, limit(7 << 30)).unwrap();
-    let device: TestDevice = Device::new(host, 1 << 30, tracker());
+    let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
     for (block, sync) in [Sync::Coherent, Sync::Explicit].into_iter().enumerate() {
         let bo = device.bo_create(BLOCK as u64, sync, block);
         device.bo_map(bo).unwrap().store_byte(1, 1);

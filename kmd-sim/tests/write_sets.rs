@@ -6,8 +6,8 @@ mod host;
 use std::ops::Range;
 
 use kmd_sim::uapi::{
-    Access, BoId, ContextId, Device, Extent, ResourceId, SharedMem, Sync, TrackerChoice, TrackerKind, Write,
-    Writes,
+    Access, BoId, ContextId, Device, Extent, Readback, ResourceId, SharedMem, Sync, TrackerChoice,
+    TrackerKind, Write, Writes,
 };
 
 use self::host::{BLOCK, Shared, read};
@@ -23,7 +23,8 @@ impl Fixture {
     /// A device with one coherent object, which is not mapped.
     fn new() -> Self {
         let host = Shared::new();
-        let device = Device::new(host.clone(), 1 << 30, TrackerChoice::Only(TrackerKind::Uffd));
+        let device =
+            Device::new(host.clone(), 1 << 30, TrackerChoice::Only(TrackerKind::Uffd), Readback::Auto);
         let context = device.context_create(0);
         let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
         Self { device, host, context, bo }

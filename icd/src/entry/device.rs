@@ -8,7 +8,7 @@ use ash::vk;
 
 use super::{DEVICES, PHYSICAL_DEVICES, QUEUES, state};
 use crate::device::{DeviceState, QueueState};
-use crate::stats;
+use crate::{fork, stats};
 
 /// `vkCreateDevice`
 pub(super) unsafe extern "system" fn create_device(
@@ -23,6 +23,7 @@ pub(super) unsafe extern "system" fn create_device(
         Ok(device) => {
             let tracker = physical.instance.config.tracker;
             log::info!("device created with tracker {}, transport mapped", tracker.expected().name());
+            fork::device_created();
             stats::device_created(physical.instance.config.stats.as_deref());
             // SAFETY: valid usage.
             unsafe { *out = device.handle };

@@ -86,6 +86,16 @@ impl Arena {
         Ok(node)
     }
 
+    /// Sees to it that the file has `pages`: only then does an access that finds them zapped fault.
+    pub fn populate(&self, pages: &Range<Pgoff>) -> Result<()> {
+        self.pages.populate(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE))
+    }
+
+    /// Takes `pages` out of the application's page tables.
+    pub fn zap(&self, pages: &Range<Pgoff>) -> Result<()> {
+        self.pages.zap(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE))
+    }
+
     /// Gives pages back.
     pub fn free(&mut self, node: &Range<Pgoff>) {
         // Pages that cannot be given back would be handed out again with old bytes: keep them.

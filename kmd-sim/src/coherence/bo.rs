@@ -3,6 +3,7 @@
 use rangemap::RangeSet;
 
 use super::bound::Bound;
+use super::lazy::Lazy;
 use super::write_set::Pieces;
 use crate::coherence::page::PageState;
 use crate::svga::HostDevice;
@@ -36,6 +37,8 @@ pub struct Mapping {
     pub pages: Vec<PageState>,
     /// Pages the CPU wrote; none for explicit objects.
     pub dirty: Option<BoDirty>,
+    /// What is needed to leave device writes behind.
+    pub lazy: Lazy,
 }
 
 /// A buffer object (`struct vmw_bo`).
@@ -53,8 +56,9 @@ pub struct Bo<H: HostDevice> {
     pub mapped: bool,
     /// An explicit object that the device may have written since it was created.
     pub device_written: bool,
-    /// What the device may have written of a coherent object that its guest pages do not show: bytes that were
-    /// submitted for writing while it was not mapped, or not pulled when it was unmapped. Empty while it is mapped.
+    /// What the device may have written of a coherent object that its guest pages do not show: while it is mapped, what
+    /// was left behind; otherwise also bytes that were submitted for writing meanwhile, or not pulled when it was
+    /// unmapped.
     pub stale: RangeSet<u64>,
     /// Resources attached to it.
     pub resources: Bound,

@@ -9,7 +9,7 @@
 //!
 //! Nothing here waits for the device, and the reservation is never held across a wait for it.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::time::Instant;
 
 use rangemap::RangeSet;
@@ -23,35 +23,91 @@ use crate::coherence::merge::Neighbours;
 use crate::coherence::page::{Page, PageState};
 use crate::error::Result;
 use crate::mmu::Mmu;
-use crate::mmu::tracker::TrackerChoice;
+use crate::mmu::tracker::{Readback, TrackerChoice};
 use crate::svga::HostDevice;
-use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, fence};
+use crate::sync::machine::AtomicBool;
+use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, Weak, fence};
 use crate::sys::pages::to_usize;
+use crate::sys::signals::Blocked;
 
 /// A device: the reservation and what is read without it.
 #[derive(Debug)]
 pub struct Device<H: HostDevice> {
     pub(crate) host: H,
     contexts: RwLock<Vec<Arc<Context<H::Timeline>>>>,
-    state: Mutex<State<H>>,
+    state: Arc<Mutex<State<H>>>,
+    /// A thread that touches what it has mapped may have to wait for the reservation.
+    serves_faults: AtomicBool,
+}
+
+/// The reservation, held.
+///
+/// Where touches of mapped memory wait for it, no signal handler of the application interrupts who has it: it would
+/// wait for itself.
+#[derive(Debug)]
+pub(crate) struct Reservation<'a, H: HostDevice> {
+    /// Given back before handlers run.
+    state: MutexGuard<'a, State<H>>,
+    _signals: Option<Blocked>,
+}
+
+impl<H: HostDevice> Deref for Reservation<'_, H> {
+    type Target = State<H>;
+
+    fn deref(&self) -> &State<H> {
+        &self.state
+    }
+}
+
+impl<H: HostDevice> DerefMut for Reservation<'_, H> {
+    fn deref_mut(&mut self) -> &mut State<H> {
+        &mut self.state
+    }
+}
+
+impl<H: HostDevice> Drop for Device<H> {
+    fn drop(&mut self) {
+        // The thread may be waiting for the reservation.
+        let server = self.reserve().server.take();
+        drop(server);
+    }
 }
 
 impl<H: HostDevice> Device<H> {
     /// A device that reserves `arena_bytes` bytes of address space when something is first mapped.
-    pub(crate) fn with_arena(host: H, arena_bytes: u64, tracker: TrackerChoice) -> Self {
-        let state = State::new(arena_bytes, tracker);
-        Self { host, contexts: RwLock::new(Vec::new()), state: Mutex::new(state) }
+    pub(crate) fn with_arena(host: H, arena_bytes: u64, tracker: TrackerChoice, readback: Readback) -> Self {
+        let state = |this: &_| Mutex::new(State::new(arena_bytes, tracker, readback, Weak::clone(this)));
+        Self {
+            host,
+            contexts: RwLock::new(Vec::new()),
+            state: Arc::new_cyclic(state),
+            serves_faults: AtomicBool::new(false),
+        }
     }
 
     /// Takes the reservation.
-    pub(crate) fn reserve(&self) -> MutexGuard<'_, State<H>> {
-        // A panic under the reservation ends the process in a driver; tests go on.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn reserve(&self) -> Reservation<'_, H> {
+        loop {
+            let signals = self.serves_faults().then(Blocked::begin);
+            // A panic under the reservation ends the process in a driver; tests go on.
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if signals.is_some() || !state.serves_faults() {
+                return Reservation { state, _signals: signals };
+            }
+            // Since the first map. That left nothing behind, so it needed no blocked signals itself.
+            self.serves_faults.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether touches wait for the reservation. Nothing was left behind before it is known.
+    pub(crate) fn serves_faults(&self) -> bool {
+        self.serves_faults.load(Ordering::Relaxed)
     }
 
     /// Takes the reservation if nobody has it.
-    pub(crate) fn try_reserve(&self) -> Option<MutexGuard<'_, State<H>>> {
-        self.state.try_lock().ok()
+    pub(crate) fn try_reserve(&self) -> Option<Reservation<'_, H>> {
+        let signals = Blocked::begin();
+        Some(Reservation { state: self.state.try_lock().ok()?, _signals: Some(signals) })
     }
 
     /// Adds a context that counts on `timeline`, which stands at zero.
@@ -105,34 +161,29 @@ impl<H: HostDevice> Device<H> {
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
     /// application is about to be told that something completed.
     pub fn retire_completed(&self) {
-        let passed = |context: &Context<H::Timeline>| {
+        // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
+        // left alone under it. Contexts are only ever added.
+        let mut passed = Vec::new();
+        for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
-            context.submitted() > retired
-                && self.host.seqno(context.timeline).is_ok_and(|seqno| seqno > retired)
-        };
-        let contexts = {
-            // Given back before the reservation is taken.
-            let contexts = self.contexts();
-            if !contexts.iter().any(|context| passed(context)) {
-                return;
+            if context.submitted() > retired {
+                // A lost device has no sequence number; what it wrote is undefined.
+                let seqno = self.host.seqno(context.timeline).unwrap_or(0);
+                if seqno > retired {
+                    passed.push((index, Arc::clone(context), seqno));
+                }
             }
-            contexts.clone()
-        };
+        }
+        if passed.is_empty() {
+            return;
+        }
         let mut state = self.reserve();
         let mut taken = Taken::default();
-        let mut seqnos = Vec::new();
-        for (context, fences) in contexts.iter().zip(&mut state.fences) {
-            if context.submitted() <= context.retired() {
-                seqnos.push(0);
-                continue;
-            }
-            // A lost device has no sequence number; what it wrote is undefined.
-            let seqno = self.host.seqno(context.timeline).unwrap_or(0);
-            fences.take_passed(seqno, &mut taken);
-            seqnos.push(seqno);
+        for (index, _, seqno) in &passed {
+            state.fences[*index].take_passed(*seqno, &mut taken);
         }
         state.pull(&taken.sets);
-        for (context, seqno) in contexts.iter().zip(seqnos) {
+        for (_, context, seqno) in passed {
             context.retire(seqno);
         }
         taken.retire();

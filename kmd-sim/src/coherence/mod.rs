@@ -14,6 +14,9 @@
 //! | [`write_set`] | what a batch may write, in bytes | – |
 //! | [`validation`] | pages are made ready for it | `vmwgfx_validation.c` |
 //! | [`readback`] | what it wrote, taken over | – |
+//! | [`lazy`] | or later, when the CPU touches it | `vmwgfx_page_dirty.c`: `vmw_bo_vm_fault` |
+//! | [`policy`] | which of the two | – |
+//! | [`server`] | the thread for touches | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
 
 pub mod arena;
@@ -22,11 +25,14 @@ pub mod bound;
 pub mod device;
 pub mod fence;
 pub mod gathered;
+pub mod lazy;
 pub mod merge;
 pub mod page;
+pub mod policy;
 #[cfg(all(test, shuttle))]
 mod races;
 pub mod readback;
+pub mod server;
 pub mod state;
 pub mod twin;
 pub mod validation;

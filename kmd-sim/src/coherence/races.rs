@@ -13,7 +13,7 @@ use super::merge::{Neighbours, copy_bytes, store_changed};
 use super::validation::parts;
 use super::write_set::{Extent, Write, Writes};
 use crate::error::Result;
-use crate::mmu::tracker::{TrackerChoice, TrackerKind};
+use crate::mmu::tracker::{Readback, TrackerChoice, TrackerKind};
 use crate::svga::HostDevice;
 use crate::sync::machine::{AtomicU64, Ordering};
 use crate::sync::{Arc, yield_now};
@@ -64,7 +64,12 @@ impl World {
     /// The device may write what a batch says.
     fn unbound() -> Self {
         let host = Host { memory: TwiceMapped::new("host", PAGE as u64).unwrap(), seqno: AtomicU64::new(0) };
-        let device = Device::with_arena(Arc::new(host), 64 << 20, TrackerChoice::Only(TrackerKind::Uffd));
+        let device = Device::with_arena(
+            Arc::new(host),
+            64 << 20,
+            TrackerChoice::Only(TrackerKind::Uffd),
+            Readback::Eager,
+        );
         let bo = device.bo_create(PAGE as u64, Sync::Coherent, ());
         let guest = device.bo_map(bo).unwrap();
         let context = device.context_create(());

@@ -1,6 +1,6 @@
 //! What the device wrote, taken over to guest pages.
 //!
-//! Only what is mapped is looked at. Of an object that is not, it is remembered which bytes are stale, and they
+//! Only what is mapped is looked at, and of that only what is not left behind ([`super::lazy`]). Of an object that is not, it is remembered which bytes are stale, and they
 //! follow when it is mapped.
 
 use std::ops::Range;
@@ -40,9 +40,14 @@ impl<H: HostDevice> State<H> {
             sets => Arc::new(WriteSet::union(sets.iter().flat_map(|set| self.mapped_in(set)))),
         };
         for (id, pieces) in self.mapped_in(&union) {
-            let contested = if in_flight { self.pending(id) } else { RangeSet::new() };
-            self.share(id, &contested, &contested);
-            self.pull_ranges(id, pieces.iter().map(|piece| &piece.bytes));
+            let ranges = pieces.iter().map(|piece| &piece.bytes);
+            if in_flight {
+                let (contested, pending) = (self.in_flight(id, |_, _| true), self.pending(id));
+                self.share(id, &contested, &pending);
+                self.pull_ranges(id, ranges);
+            } else {
+                self.take_over(id, ranges);
+            }
         }
         self.stats.pulls += 1;
         self.stats.pull_ns += nanos_since(start);
@@ -57,7 +62,8 @@ impl<H: HostDevice> State<H> {
             // The CPU may write these pages from now on.
             let contested = self.contested(id);
             self.share(id, &contested, &stale);
-            self.pull_ranges(id, stale.iter());
+            let stale: Vec<_> = stale.into_iter().collect();
+            self.take_over(id, stale.iter());
         }
     }
 
@@ -85,7 +91,11 @@ impl<H: HostDevice> State<H> {
         }
     }
 
-    fn pull_ranges<'a>(&mut self, id: BoId, ranges: impl Iterator<Item = &'a Range<u64>>) {
+    /// Takes over what the device wrote in some ranges of an object, now.
+    pub(super) fn pull_ranges<'a>(&mut self, id: BoId, ranges: impl Iterator<Item = &'a Range<u64>> + Clone) {
+        if let Some(bo) = self.bos.get_mut(&id).filter(|bo| !bo.stale.is_empty()) {
+            ranges.clone().for_each(|bytes| bo.stale.remove(bytes.clone()));
+        }
         let Some(mut pages) = self.pages(id) else { return };
         ranges.for_each(|bytes| pages.pull(bytes));
     }

@@ -8,6 +8,9 @@ use super::bo::{Bo, BoId, Mapping, Sync};
 use super::bound::{Access, Reach, ResourceId};
 use super::fence::FenceQueue;
 use super::gathered::Gathered;
+use super::lazy::Lazy;
+use super::policy::Policy;
+use super::server::Server;
 use super::validation::Blanket;
 use super::write_set::{Extent, Write, WriteSet};
 use crate::addr::{PAGE_SIZE, Pgoff, pages_of};
@@ -16,10 +19,11 @@ use crate::coherence::page::{Page, PageState, in_page};
 use crate::coherence::twin::Twins;
 use crate::error::{Error, Result};
 use crate::mmu::Mmu;
-use crate::mmu::tracker::{Tracker, TrackerChoice};
+use crate::mmu::tracker::{Readback, Tracker, TrackerChoice};
+use crate::mmu::uffd::Faults;
 use crate::stats::Stats;
 use crate::svga::HostDevice;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex, Weak};
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
 use crate::ttm::bo::BufferObject;
@@ -30,6 +34,8 @@ use crate::vmwgfx::page_dirty::BoDirty;
 pub(super) struct Tracking {
     /// Declared before the arena: the registration ends before the mapping does.
     pub(super) mmu: Tracker,
+    /// Those of the application's mapping, where they can be served.
+    pub(super) faults: Option<Faults>,
     pub(super) arena: Arena,
     pub(super) twins: Twins,
     pub(super) gathered: Gathered,
@@ -38,21 +44,23 @@ pub(super) struct Tracking {
 }
 
 impl Tracking {
-    fn new(bytes: u64, tracker: TrackerChoice) -> Result<Self> {
+    fn new(bytes: u64, tracker: TrackerChoice, readback: Readback) -> Result<Self> {
         // Arena and twins shrink together where the process may not have as much.
         let (arena, twins) = smaller_until_it_fits(bytes, |bytes| {
             let arena = Arena::new("lockstep", bytes)?;
             let twins = Twins::new(arena.len())?;
             Ok((arena, twins))
         })?;
-        let mmu = Tracker::new(tracker, arena.application())?;
+        let mmu = Tracker::new(tracker, readback, arena.application())?;
+        let faults = mmu.faults();
         log::info!(
-            "tracking up to {} MiB of guest pages with {}",
+            "tracking up to {} MiB of guest pages with {}, readback {}",
             (arena.len() * PAGE_SIZE) >> 20,
-            mmu.caps().name
+            mmu.caps().name,
+            if faults.is_some() { "on demand" } else { "at completion" }
         );
         let gathered = Gathered::new(arena.len());
-        Ok(Self { mmu, arena, twins, gathered, by_node: BTreeMap::new() })
+        Ok(Self { mmu, faults, arena, twins, gathered, by_node: BTreeMap::new() })
     }
 }
 
@@ -106,6 +114,12 @@ pub struct State<H: HostDevice> {
     arena_bytes: u64,
     /// How writes of the CPU are to be found.
     tracker: TrackerChoice,
+    /// When it is given what the device wrote.
+    pub(super) policy: Policy,
+    /// Serves touches of what was left behind; there once something was.
+    pub(super) server: Option<Server>,
+    /// The reservation this is under.
+    pub(super) this: Weak<Mutex<Self>>,
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     explicit: Option<Arena>,
@@ -123,12 +137,20 @@ pub struct State<H: HostDevice> {
 }
 
 impl<H: HostDevice> State<H> {
-    pub(super) fn new(arena_bytes: u64, tracker: TrackerChoice) -> Self {
+    pub(super) fn new(
+        arena_bytes: u64,
+        tracker: TrackerChoice,
+        readback: Readback,
+        this: Weak<Mutex<Self>>,
+    ) -> Self {
         Self {
             bos: HashMap::new(),
             next_bo: 0,
             arena_bytes,
             tracker,
+            policy: Policy(readback),
+            server: None,
+            this,
             tracking: None,
             explicit: None,
             dirty_bos: Vec::new(),
@@ -138,6 +160,11 @@ impl<H: HostDevice> State<H> {
             fences: Vec::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// Whether a thread may be made to wait for the reservation by touching what it has mapped.
+    pub(super) fn serves_faults(&self) -> bool {
+        self.tracking.as_ref().is_some_and(|tracking| tracking.faults.is_some())
     }
 
     /// Creates a buffer object over host memory (`vmw_bo_create`).
@@ -224,6 +251,7 @@ impl<H: HostDevice> State<H> {
             driver,
             pages: vec![PageState::Fresh; to_usize(tracked)],
             dirty,
+            lazy: Lazy::default(),
         });
         match sync {
             Sync::Coherent => self.fill(id),
@@ -238,7 +266,7 @@ impl<H: HostDevice> State<H> {
         Ok(match (sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => &mut tracking.arena,
             (Sync::Coherent, none, _) => {
-                &mut none.insert(Tracking::new(self.arena_bytes, self.tracker)?).arena
+                &mut none.insert(Tracking::new(self.arena_bytes, self.tracker, self.policy.0)?).arena
             }
             (Sync::Explicit, _, Some(arena)) => arena,
             (Sync::Explicit, _, none) => {

@@ -107,7 +107,11 @@ impl<H: HostDevice> State<H> {
     /// The bytes of an object that were submitted for writing and that its guest pages do not show yet.
     pub(super) fn pending(&self, id: BoId) -> RangeSet<u64> {
         match self.bos.get(&id) {
-            Some(bo) if bo.mapped => self.in_flight(id, |_, _| true),
+            Some(bo) if bo.mapped => {
+                let mut pending = self.in_flight(id, |_, _| true);
+                pending.extend(bo.stale.iter().cloned());
+                pending
+            }
             Some(bo) => bo.stale.clone(),
             None => RangeSet::new(),
         }
@@ -118,7 +122,8 @@ impl<H: HostDevice> State<H> {
         self.in_flight(id, |piece, reported| reported || piece.extent == Extent::Within)
     }
 
-    fn in_flight(&self, id: BoId, is: impl Fn(&Piece, bool) -> bool) -> RangeSet<u64> {
+    /// The bytes of an object in pieces of batches in flight that are such.
+    pub(super) fn in_flight(&self, id: BoId, is: impl Fn(&Piece, bool) -> bool) -> RangeSet<u64> {
         let mut seen: Vec<(&Pieces, bool)> = Vec::new();
         let mut bytes = RangeSet::new();
         for (set, reported) in self.fences.iter().flat_map(FenceQueue::sets) {

@@ -1,17 +1,19 @@
 //! The machine of the trackers that work on this process's own page tables.
 
 use std::io::Write;
+use std::ops::Range;
 
-use super::Mmu;
 use super::compare::Compare;
 use super::conformance::{Cpu, Fixture, PAGES};
 use super::sigsegv::Sigsegv;
 use super::uffd::Uffd;
+use super::{Caps, Mmu};
 use crate::addr::{PAGE_BYTES, PAGE_SIZE, Pgoff};
 use crate::error::Result;
 use crate::sys::memory::{PageBuf, SharedMem};
 use crate::sys::pages::{TwiceMapped, to_usize};
 use crate::sys::sigsegv::Action;
+use crate::sys::userfaultfd::Serves;
 
 /// A tracker that can be made for a mapping.
 pub(super) trait Tracks: Mmu + Sized {
@@ -21,6 +23,26 @@ pub(super) trait Tracks: Mmu + Sized {
 impl Tracks for Uffd {
     fn tracks(memory: SharedMem) -> Result<Self> {
         Self::new(memory)
+    }
+}
+
+/// [`Uffd`] whose faults are served, where they can be; though by nobody, since no test of a tracker takes a page out.
+#[derive(Debug)]
+pub(super) struct Serving(Uffd);
+
+impl Tracks for Serving {
+    fn tracks(memory: SharedMem) -> Result<Self> {
+        Uffd::serving(memory, Serves::MinorFaults).or_else(|_| Uffd::new(memory)).map(Self)
+    }
+}
+
+impl Mmu for Serving {
+    fn caps(&self) -> Caps {
+        self.0.caps()
+    }
+
+    fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
+        self.0.take_dirty(pages, found)
     }
 }
 
@@ -108,6 +130,10 @@ mod uffd {
     fn a_handler_is_installed_as_declared() {
         super::a_handler_is_installed_as_declared::<super::Uffd>();
     }
+}
+
+mod serving {
+    super::super::conformance::conformance_tests!(super::Mapped<super::Serving>);
 }
 
 mod sigsegv {

@@ -15,6 +15,8 @@ pub mod compare;
 pub(crate) mod conformance;
 #[cfg(test)]
 mod mapped;
+#[cfg(test)]
+mod served;
 pub mod sigsegv;
 pub mod soft;
 pub mod tracker;

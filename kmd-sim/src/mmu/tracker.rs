@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::compare::Compare;
 use super::sigsegv::Sigsegv;
-use super::uffd::Uffd;
+use super::uffd::{Faults, Uffd};
 use super::{Caps, Mmu};
 use crate::addr::Pgoff;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sync::Once;
 use crate::sys::memory::SharedMem;
+use crate::sys::userfaultfd::Serves;
 
 /// The trackers of this process's own pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl TrackerChoice {
     /// The tracker that memory mapped now would get, if any.
     pub fn expected(self) -> TrackerKind {
         match self {
-            Self::Auto => Uffd::probe().map_or(TrackerKind::Compare, |()| TrackerKind::Uffd),
+            Self::Auto => Uffd::probe(Serves::Nothing).map_or(TrackerKind::Compare, |()| TrackerKind::Uffd),
             Self::Only(kind) => kind,
         }
     }
@@ -55,8 +56,33 @@ impl TrackerChoice {
     /// Says why there is no such tracker in this process; leaves nothing behind.
     pub fn probe(self) -> Result<()> {
         match self {
-            Self::Only(TrackerKind::Uffd) => Uffd::probe(),
+            Self::Only(TrackerKind::Uffd) => Uffd::probe(Serves::Nothing),
             Self::Auto | Self::Only(TrackerKind::Sigsegv | TrackerKind::Compare) => Ok(()),
+        }
+    }
+}
+
+/// When the CPU is given what the device wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readback {
+    /// Region by region, by what the CPU has been reading; at completion, where faults cannot be served.
+    #[default]
+    Auto,
+    /// At completion.
+    Eager,
+    /// When it touches it, or not at all.
+    Lazy,
+    /// As the dice fall, for tests: what is decided may cost time, but no byte.
+    Lots(u64),
+}
+
+impl Readback {
+    /// Says why memory that is tracked this way cannot be read back so; leaves nothing behind.
+    pub fn probe(self, tracker: TrackerChoice) -> Result<()> {
+        match (self, tracker) {
+            (Self::Auto | Self::Eager, _) => Ok(()),
+            (_, TrackerChoice::Only(TrackerKind::Sigsegv | TrackerKind::Compare)) => Err(Error::Unsupported),
+            (Self::Lazy | Self::Lots(_), _) => Uffd::probe(Serves::MinorFaults),
         }
     }
 }
@@ -74,9 +100,17 @@ pub enum Tracker {
 
 impl Tracker {
     /// Tracks `memory`, a whole mapping that outlives the value.
-    pub fn new(choice: TrackerChoice, memory: SharedMem) -> Result<Self> {
+    pub fn new(choice: TrackerChoice, readback: Readback, memory: SharedMem) -> Result<Self> {
+        let uffd = || match readback {
+            Readback::Eager => Uffd::new(memory),
+            Readback::Auto => Uffd::serving(memory, Serves::MinorFaults).or_else(|_| Uffd::new(memory)),
+            Readback::Lazy | Readback::Lots(_) => Uffd::serving(memory, Serves::MinorFaults),
+        };
+        if matches!(readback, Readback::Lazy | Readback::Lots(_)) {
+            readback.probe(choice)?;
+        }
         match choice {
-            TrackerChoice::Auto => Uffd::new(memory).map(Self::Uffd).or_else(|error| {
+            TrackerChoice::Auto => uffd().map(Self::Uffd).or_else(|error| {
                 static SAID: Once = Once::new();
                 SAID.call_once(|| {
                     log::warn!(
@@ -85,9 +119,17 @@ impl Tracker {
                 });
                 Ok(Self::Compare(Compare))
             }),
-            TrackerChoice::Only(TrackerKind::Uffd) => Uffd::new(memory).map(Self::Uffd),
+            TrackerChoice::Only(TrackerKind::Uffd) => uffd().map(Self::Uffd),
             TrackerChoice::Only(TrackerKind::Sigsegv) => Sigsegv::new(memory).map(Self::Sigsegv),
             TrackerChoice::Only(TrackerKind::Compare) => Ok(Self::Compare(Compare)),
+        }
+    }
+
+    /// The faults of the mapping, if they are served here.
+    pub fn faults(&self) -> Option<Faults> {
+        match self {
+            Self::Uffd(tracker) => tracker.faults(),
+            Self::Sigsegv(_) | Self::Compare(_) => None,
         }
     }
 }

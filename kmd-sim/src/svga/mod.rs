@@ -22,11 +22,11 @@ use crate::sys::memory::SharedMem;
 /// A device with memory of its own and a counter per context that tells how far it has come.
 ///
 /// Its methods are called under the device's reservation: none may wait for device work.
-pub trait HostDevice: Send + Sync {
+pub trait HostDevice: Send + Sync + 'static {
     /// Names one block of host memory.
-    type Memory: Copy + Send + std::fmt::Debug;
+    type Memory: Copy + Send + std::fmt::Debug + 'static;
     /// Names the counter of one context (a queue): batches of a context complete in order.
-    type Timeline: Copy + Send + Sync + std::fmt::Debug;
+    type Timeline: Copy + Send + Sync + std::fmt::Debug + 'static;
 
     /// Makes host memory visible to the CPU, all `size` bytes of it, until the memory is freed.
     ///

@@ -5,6 +5,7 @@ pub mod pagemap;
 pub mod pages;
 pub mod protect;
 pub mod rundown;
+pub mod signals;
 pub mod sigsegv;
 pub mod userfaultfd;
 pub mod zeroed;

@@ -72,6 +72,21 @@ impl TwiceMapped {
         rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).map_err(|errno| os("lseek(SEEK_HOLE)", errno))
     }
 
+    /// Gives the file all pages of `bytes`, and keeps them in it.
+    pub fn populate(&self, bytes: &Range<u64>) -> Result<()> {
+        rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, bytes.start, bytes.end - bytes.start)
+            .map_err(|errno| os("fallocate(2)", errno))
+    }
+
+    /// Takes the pages of `bytes` out of the application's page tables (`unmap_mapping_range`): the next access
+    /// faults.
+    pub fn zap(&self, bytes: &Range<u64>) -> Result<()> {
+        let memory = self.application().slice(to_usize(bytes.start), to_usize(bytes.end - bytes.start));
+        // SAFETY: pages of a shared mapping; their content stays in the file.
+        unsafe { rustix::mm::madvise(memory.as_ptr().cast(), memory.len(), Advice::LinuxDontNeed) }
+            .map_err(|errno| os("madvise(MADV_DONTNEED)", errno))
+    }
+
     /// Gives the pages of `bytes` back; they read as zeros afterwards, in every mapping.
     pub fn discard(&self, bytes: &Range<u64>) -> Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

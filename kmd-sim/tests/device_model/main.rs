@@ -8,7 +8,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kmd_sim::uapi::{TrackerChoice, TrackerKind};
+use kmd_sim::uapi::{Readback, TrackerChoice, TrackerKind};
 
 use self::world::{Random, World};
 
@@ -27,10 +27,20 @@ fn tracker(seed: u64) -> TrackerChoice {
     TrackerChoice::Only(kind)
 }
 
+/// What the environment asks for, or each in turn, as far as the tracker can.
+fn readback(seed: u64) -> Readback {
+    let readback = match (std::env::var("LOCKSTEP_READBACK").as_deref(), seed / 2 % 4) {
+        (Ok("eager"), _) | (Err(_), 0) => Readback::Eager,
+        (Ok("lazy"), _) | (Err(_), 1) => Readback::Lazy,
+        _ => Readback::Lots(seed),
+    };
+    readback.probe(tracker(seed)).map_or(Readback::Auto, |()| readback)
+}
+
 /// Runs a program. A step is a number that everything random in it comes from.
 fn run(seed: u64, steps: &[u64]) -> Result<(), String> {
     let run = || {
-        let mut world = World::new(tracker(seed));
+        let mut world = World::new(tracker(seed), readback(seed));
         for step in steps {
             world.step(&mut Random(*step))?;
         }
@@ -50,7 +60,7 @@ fn shrink(seed: u64, mut steps: Vec<u64>) -> String {
             Ok(()) => at += 1,
         }
     }
-    let mut world = World::new(tracker(seed));
+    let mut world = World::new(tracker(seed), readback(seed));
     world.log = Some(Vec::new());
     let again =
         || steps.iter().try_for_each(|step| world.step(&mut Random(*step))).and_then(|()| world.finish());

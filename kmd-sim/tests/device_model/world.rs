@@ -4,7 +4,7 @@ mod batches;
 
 use std::ops::Range;
 
-use kmd_sim::uapi::{Access, BoId, ContextId, Device, ResourceId, SharedMem, Sync, TrackerChoice};
+use kmd_sim::uapi::{Access, BoId, ContextId, Device, Readback, ResourceId, SharedMem, Sync, TrackerChoice};
 
 use self::batches::Batch;
 use super::host::{BLOCKS, CONTEXTS, Shared, read};
@@ -81,18 +81,20 @@ pub(super) struct World {
     next_resource: u64,
     /// Numbers were given out that will never pass.
     refused: bool,
+    /// How often the CPU looks at an object after a step: what it looks at it touches.
+    looks: usize,
     /// What was done, when somebody wants to know.
     pub(super) log: Option<Vec<String>>,
 }
 
 impl World {
-    pub(super) fn new(tracker: TrackerChoice) -> Self {
+    pub(super) fn new(tracker: TrackerChoice, readback: Readback) -> Self {
         let host = Shared::new();
         for block in 0..BLOCKS {
             let memory = host.block(block);
             (0..memory.len()).for_each(|at| memory.store_byte(at, GARBAGE));
         }
-        let device = Device::new(host.clone(), 1 << 30, tracker);
+        let device = Device::new(host.clone(), 1 << 30, tracker, readback);
         let contexts = (0..CONTEXTS).map(|context| device.context_create(context)).collect();
         Self {
             device,
@@ -102,6 +104,7 @@ impl World {
             batches: Vec::new(),
             next_resource: 0,
             refused: false,
+            looks: if matches!(readback, Readback::Auto | Readback::Eager) { 100 } else { 15 },
             log: None,
         }
     }
@@ -125,7 +128,7 @@ impl World {
             93..97 => self.settle(),
             _ => self.event(),
         }
-        self.check()
+        self.check(self.looks, random)
     }
 
     /// Lets everything that is under way come to its end.
@@ -141,14 +144,15 @@ impl World {
 
     /// Lets everything come to its end, and looks at it all.
     pub(super) fn finish(&mut self) -> Result<(), String> {
+        let random = &mut Random(0);
         self.settle();
-        self.check()?;
+        self.check(100, random)?;
         for index in 0..self.objects.len() {
             self.map_object(index);
         }
-        self.check()?;
+        self.check(100, random)?;
         self.flush();
-        self.check()
+        self.check(100, random)
     }
 
     fn say(&mut self, what: impl FnOnce() -> String) {
@@ -335,8 +339,9 @@ impl World {
     }
 
     /// Every byte is what was last written to it, wherever it must be known.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, looks: usize, random: &mut Random) -> Result<(), String> {
         for object in &self.objects {
+            let looked_at = object.mapped.filter(|_| random.percent(looks));
             let host = self.host.block(object.block);
             for cell in &object.cells {
                 let (Some(value), at) = (cell.value, usize::try_from(cell.at).unwrap()) else { continue };
@@ -344,7 +349,7 @@ impl World {
                 if !cell.unflushed && found != value {
                     return Err(format!("host memory: {found} for {value} at {at} of {bo:?}"));
                 }
-                if let Some(guest) = object.mapped.filter(|_| cell.hidden.is_none()) {
+                if let Some(guest) = looked_at.filter(|_| cell.hidden.is_none()) {
                     let found = read(&guest, at);
                     if found != value {
                         return Err(format!("guest memory: {found} for {value} at {at} of {bo:?}"));

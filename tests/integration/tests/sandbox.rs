@@ -73,7 +73,8 @@ fn the_log_names_the_tracker_that_there_is() {
         return;
     }
     let mut child = process::child("child_creates_a_device");
-    let output = process::output(child.env("LOCKSTEP_TRACKER", "auto").env("LOCKSTEP_LOG", "info"));
+    child.env("LOCKSTEP_TRACKER", "auto").env("LOCKSTEP_READBACK", "auto");
+    let output = process::output(child.env("LOCKSTEP_LOG", "info"));
     let lines = lines_of_lockstep(&output);
     assert!(lines.iter().any(|line| line.contains("device created with tracker compare")), "{lines:?}");
 }
@@ -122,8 +123,8 @@ fn without_userfaultfd_memory_is_coherent_all_the_same_and_one_line_says_how() {
         skip("the host needs no userfaultfd");
         return;
     }
-    let output =
-        process::output(process::child("child_computes_on_two_devices").env("LOCKSTEP_TRACKER", "auto"));
+    let mut child = process::child("child_computes_on_two_devices");
+    let output = process::output(child.env("LOCKSTEP_TRACKER", "auto").env("LOCKSTEP_READBACK", "auto"));
     assert!(output.status.success(), "{output:?}");
     assert_eq!(process::value_of(&output, "signals_changed"), "false");
     let driver = process::value_of(&output, "driver");
