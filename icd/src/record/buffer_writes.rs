@@ -32,13 +32,18 @@ pub struct BufferWrites {
     places: FxHashMap<vk::Buffer, usize>,
     /// Which one was last written: the next command often goes to the same buffer.
     last: usize,
+    /// Bitmaps to be used again.
+    spare: Vec<Vec<u64>>,
 }
 
 impl BufferWrites {
     /// Forgets all, but not how much room was needed.
     pub fn clear(&mut self) {
         self.exact.clear();
-        self.blocks.clear();
+        self.spare.extend(self.blocks.drain(..).map(|(_, mut words)| {
+            words.clear();
+            words
+        }));
         self.places.clear();
         self.last = 0;
     }
@@ -73,7 +78,7 @@ impl BufferWrites {
         }
         if self.blocks.get(self.last).is_none_or(|(buffer, _)| *buffer != new.buffer) {
             self.last = *self.places.entry(new.buffer).or_insert_with(|| {
-                self.blocks.push((new.buffer, Vec::new()));
+                self.blocks.push((new.buffer, self.spare.pop().unwrap_or_default()));
                 self.blocks.len() - 1
             });
         }
@@ -93,9 +98,8 @@ impl BufferWrites {
         &self.exact
     }
 
-    /// What is known by blocks only.
-    pub fn within(&self) -> Vec<BufferBytes> {
-        let mut found = Vec::new();
+    /// Calls `op` with what is known by blocks only.
+    pub fn for_each_within(&self, mut op: impl FnMut(BufferBytes)) {
         for (buffer, words) in &self.blocks {
             let buffer = *buffer;
             let is_set =
@@ -112,12 +116,11 @@ impl BufferWrites {
                 }
                 if block > start {
                     let size = ((block - start) as u64) << BLOCK;
-                    found.push(BufferBytes { buffer, offset: (start as u64) << BLOCK, size });
+                    op(BufferBytes { buffer, offset: (start as u64) << BLOCK, size });
                 }
                 block += 1;
             }
         }
-        found
     }
 }
 
@@ -125,6 +128,12 @@ impl BufferWrites {
 mod tests {
     use super::*;
     use ash::vk::Handle;
+
+    fn within(writes: &BufferWrites) -> Vec<BufferBytes> {
+        let mut found = Vec::new();
+        writes.for_each_within(|bytes| found.push(bytes));
+        found
+    }
 
     fn bytes(offset: u64, size: u64) -> BufferBytes {
         BufferBytes { buffer: vk::Buffer::from_raw(7), offset, size }
@@ -137,7 +146,7 @@ mod tests {
             writes.add(bytes(offset, size));
         }
         assert_eq!(writes.exact(), [bytes(0, 32), bytes(100, 4)]);
-        assert_eq!(writes.within(), []);
+        assert_eq!(within(&writes), []);
     }
 
     #[test]
@@ -150,8 +159,8 @@ mod tests {
             writes.add(bytes(offset, size));
         }
         assert_eq!(writes.exact().len(), FEW);
-        assert_eq!(writes.within(), [bytes(0, 8192), bytes(70 * 4096, 8192), bytes(300 * 4096, 4096)]);
+        assert_eq!(within(&writes), [bytes(0, 8192), bytes(70 * 4096, 8192), bytes(300 * 4096, 4096)]);
         writes.clear();
-        assert_eq!((writes.exact().len(), writes.within().len()), (0, 0));
+        assert_eq!((writes.exact().len(), within(&writes).len()), (0, 0));
     }
 }

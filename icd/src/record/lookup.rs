@@ -112,10 +112,10 @@ pub unsafe fn begin(commands: vk::CommandBuffer) {
     }
     let Some(recorder) = find(commands) else { return };
     let mut finished = recorder.finished.lock().unwrap_or_else(PoisonError::into_inner);
-    finished.recorded = None;
+    let last = finished.recorded.take();
     if let Some(device) = &finished.device {
         // SAFETY: the caller's.
-        unsafe { &mut *recorder.recording.get() }.begin(device);
+        unsafe { &mut *recorder.recording.get() }.begin(device, last);
     }
 }
 
@@ -127,7 +127,7 @@ pub unsafe fn end(commands: vk::CommandBuffer) {
     // SAFETY: the caller's.
     let Some(recording) = (unsafe { recording(commands) }) else { return };
     let Some(recorder) = find(commands) else { return };
-    let recorded = recording.end().map(Arc::new);
+    let recorded = recording.end();
     recorder.finished.lock().unwrap_or_else(PoisonError::into_inner).recorded = recorded;
 }
 

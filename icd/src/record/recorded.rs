@@ -42,14 +42,17 @@ struct LateSet {
 
 impl Recorded {
     /// Looks up what was recorded, when it ends: resources are bound and sets written by now.
-    pub(super) fn new(recording: &mut Recording, device: &DeviceState) -> Self {
-        let mut builder = Builder { device, writes: Writes::default() };
+    pub(super) fn fill(&mut self, recording: &mut Recording, device: &DeviceState) {
+        let mut ranges = std::mem::take(&mut self.writes.ranges);
+        ranges.clear();
+        let mut builder = Builder { device, writes: Writes { ranges, ..Default::default() } };
         builder.writes.anything = recording.anything;
         builder.writes.gated = recording.gated;
         for bytes in recording.buffers.exact() {
             builder.buffer(bytes, Extent::Exact);
         }
-        for bytes in recording.buffers.within().iter().chain(&recording.within) {
+        recording.buffers.for_each_within(|bytes| builder.buffer(&bytes, Extent::Within));
+        for bytes in &recording.within {
             builder.buffer(bytes, Extent::Within);
         }
         for part in &recording.images {
@@ -69,9 +72,9 @@ impl Recorded {
         for pass in &recording.passes {
             builder.pass(pass.render_pass, pass.framebuffer, &pass.views);
         }
-        let late = builder.shaders(recording);
-        let writes = builder.writes;
-        Self { writes, late, secondaries: std::mem::take(&mut recording.secondaries) }
+        self.late = builder.shaders(recording);
+        self.writes = builder.writes;
+        self.secondaries = std::mem::take(&mut recording.secondaries);
     }
 
     /// Adds all that a submission now may write.

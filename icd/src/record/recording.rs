@@ -90,6 +90,8 @@ pub struct Recording {
     pub(super) secondaries: Vec<Arc<Recorded>>,
     pub(super) anything: bool,
     pub(super) gated: bool,
+    /// What becomes of it.
+    result: Arc<Recorded>,
     points: [BindPoint; 3],
     bound_objects: Vec<(vk::ShaderStageFlags, vk::ShaderEXT)>,
     feedback: Vec<BufferBytes>,
@@ -110,17 +112,30 @@ impl Recording {
     }
 
     /// Forgets everything and begins.
-    pub fn begin(&mut self, device: &Arc<DeviceState>) {
+    ///
+    /// `last`: what this command buffer was before. Its memory is used again, since what is allocated when a
+    /// recording ends lies behind the host's commands in the heap, and keeps their memory from being merged when
+    /// they are freed.
+    pub fn begin(&mut self, device: &Arc<DeviceState>, last: Option<Arc<Recorded>>) {
         self.clear();
+        self.result = last.unwrap_or_default();
         self.on = true;
         self.device = Some(Arc::clone(device));
     }
 
     /// Ends the recording: what it may write.
-    pub fn end(&mut self) -> Option<Recorded> {
-        let recorded = self.device.clone().map(|device| Recorded::new(self, &device));
+    pub fn end(&mut self) -> Option<Arc<Recorded>> {
+        let device = self.device.clone()?;
+        let mut result = std::mem::take(&mut self.result);
+        if Arc::get_mut(&mut result).is_none() {
+            // A submission, or a primary command buffer, still looks at it.
+            result = Arc::default();
+        }
+        if let Some(result) = Arc::get_mut(&mut result) {
+            result.fill(self, &device);
+        }
         self.clear();
-        recorded
+        Some(result)
     }
 
     /// Forgets everything. What was as long last time will be again.
