@@ -5,6 +5,7 @@
 #   make mutations  the recording of each command left out in turn: some test must notice
 #   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
 #   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
+#   make bench-recording   what recording commands and polling fences costs over the host alone
 #   make cts DEQP=path/to/deqp-vk   the CTS's memory groups natively and on Lockstep; ARGS= for more
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
@@ -17,7 +18,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test tsan mutations models bench-instructions cts lint deps install uninstall clean
+.PHONY: run build test tsan mutations models bench-instructions bench-recording cts lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -42,6 +43,9 @@ models: deps
 bench-instructions:
 	scripts/bench-instructions
 	$(CARGO) bench --locked -p kmd-sim --bench scan
+
+bench-recording: deps
+	$(CARGO) bench --locked -p lockstep-integration --bench recording
 
 PRESET ?= memory
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::bo::{BoId, Sync};
 use super::bound::{Access, ResourceId};
 use super::device::Device;
-use super::fence::ContextId;
+use super::fence::{ContextId, Taken};
 use super::merge::{Neighbours, copy_bytes, store_changed};
 use super::validation::parts;
 use super::write_set::{Extent, Write, Writes};
@@ -148,11 +148,12 @@ impl World {
         if seqno <= context.retired() {
             return;
         }
-        let mut sets = Vec::new();
-        self.device.reserve().fences[self.context.0].take_passed(seqno, &mut sets);
+        let mut taken = Taken::default();
+        self.device.reserve().fences[self.context.0].take_passed(seqno, &mut taken);
         context.retire(seqno);
         yield_now();
-        self.device.reserve().pull(&sets);
+        self.device.reserve().pull(&taken.sets);
+        taken.retire();
     }
 }
 
