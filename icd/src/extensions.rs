@@ -55,8 +55,8 @@ const INSTANCE: &[Group] = &[
 
 const DEVICE: &[Group] = &[
     Group {
-        reason: "records commands, builds pipelines or describes resources: what commands may write is bounded by \
-                 the resources bound to memory",
+        reason: "records commands, builds pipelines or describes resources: those of its commands that write are \
+                 intercepted (`entry::command`)",
         names: &[
             c"VK_AMD_buffer_marker",
             c"VK_AMD_draw_indirect_count",

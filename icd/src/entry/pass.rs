@@ -11,6 +11,24 @@ use super::{DEVICES, slice, state};
 use crate::chain;
 use crate::record::passes::{Attachment, Framebuffer, QueryPool, Reference, RenderPass};
 
+/// Calls `$add` with each list of references of a subpass, of either version, and whether it is of inputs.
+///
+/// # Safety
+/// The subpass is valid.
+macro_rules! for_each_list {
+    ($subpass:ident, $add:ident) => {
+        let colors = $subpass.color_attachment_count;
+        // SAFETY: the caller's, here and below.
+        $add(unsafe { slice($subpass.p_input_attachments, $subpass.input_attachment_count) }, true);
+        // SAFETY: as above.
+        $add(unsafe { slice($subpass.p_color_attachments, colors) }, false);
+        // SAFETY: as above; null, or as many as colours.
+        $add(unsafe { slice($subpass.p_resolve_attachments, colors) }, false);
+        // SAFETY: as above; null, or one.
+        $add(unsafe { slice($subpass.p_depth_stencil_attachment, 1) }, false);
+    };
+}
+
 /// What a render pass is created with, as far as it says what is written.
 ///
 /// # Safety
@@ -39,15 +57,7 @@ unsafe fn render_pass(info: &vk::RenderPassCreateInfo<'_>) -> RenderPass {
         references.extend(list.iter().map(reference));
     };
     for subpass in subpasses {
-        let colors = subpass.color_attachment_count;
-        // SAFETY: the caller's, here and below.
-        add(unsafe { slice(subpass.p_input_attachments, subpass.input_attachment_count) }, true);
-        // SAFETY: as above.
-        add(unsafe { slice(subpass.p_color_attachments, colors) }, false);
-        // SAFETY: as above; null, or as many as colours.
-        add(unsafe { slice(subpass.p_resolve_attachments, colors) }, false);
-        // SAFETY: as above; null, or one.
-        add(unsafe { slice(subpass.p_depth_stencil_attachment, 1) }, false);
+        for_each_list!(subpass, add);
     }
     RenderPass::new(&attachments, references.into_iter())
 }
@@ -92,19 +102,11 @@ unsafe fn render_pass2(info: &vk::RenderPassCreateInfo2<'_>) -> RenderPass {
         references.extend(list.iter().map(reference));
     };
     for subpass in subpasses {
-        let colors = subpass.color_attachment_count;
-        // SAFETY: the caller's, here and below.
-        add(unsafe { slice(subpass.p_input_attachments, subpass.input_attachment_count) }, true);
-        // SAFETY: as above.
-        add(unsafe { slice(subpass.p_color_attachments, colors) }, false);
-        // SAFETY: as above; null, or as many as colours.
-        add(unsafe { slice(subpass.p_resolve_attachments, colors) }, false);
-        // SAFETY: as above; null, or one.
-        add(unsafe { slice(subpass.p_depth_stencil_attachment, 1) }, false);
-        // SAFETY: as above.
+        for_each_list!(subpass, add);
+        // SAFETY: the caller's.
         let resolve = unsafe { chain::find::<vk::SubpassDescriptionDepthStencilResolve<'_>>(subpass.p_next) };
         if let Some(resolve) = resolve {
-            // SAFETY: as above; null, or one.
+            // SAFETY: the caller's; null, or one.
             add(unsafe { slice(resolve.p_depth_stencil_resolve_attachment, 1) }, false);
         }
     }

@@ -9,21 +9,21 @@ use super::commands;
 use crate::entry::slice;
 use crate::record::recording::Recording;
 
-fn image_barriers(recording: &mut Recording, barriers: &[vk::ImageMemoryBarrier<'_>]) {
-    for barrier in barriers {
-        let layouts = (barrier.old_layout, barrier.new_layout);
-        let families = (barrier.src_queue_family_index, barrier.dst_queue_family_index);
-        recording.barrier(barrier.image, layouts, families, barrier.subresource_range);
-    }
+/// Defines a function that notes image barriers of one version: both name everything alike.
+macro_rules! image_barriers {
+    ($name:ident, $barrier:ident) => {
+        fn $name(recording: &mut Recording, barriers: &[vk::$barrier<'_>]) {
+            for barrier in barriers {
+                let layouts = (barrier.old_layout, barrier.new_layout);
+                let families = (barrier.src_queue_family_index, barrier.dst_queue_family_index);
+                recording.barrier(barrier.image, layouts, families, barrier.subresource_range);
+            }
+        }
+    };
 }
 
-fn image_barriers2(recording: &mut Recording, barriers: &[vk::ImageMemoryBarrier2<'_>]) {
-    for barrier in barriers {
-        let layouts = (barrier.old_layout, barrier.new_layout);
-        let families = (barrier.src_queue_family_index, barrier.dst_queue_family_index);
-        recording.barrier(barrier.image, layouts, families, barrier.subresource_range);
-    }
-}
+image_barriers!(image_barriers, ImageMemoryBarrier);
+image_barriers!(image_barriers2, ImageMemoryBarrier2);
 
 commands! {
     /// `vkCmdPipelineBarrier`
