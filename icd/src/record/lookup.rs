@@ -66,12 +66,14 @@ pub fn is_active() -> bool {
     ACTIVE.load(Ordering::Relaxed)
 }
 
+#[inline]
 fn slot(handle: u64) -> &'static AtomicPtr<Recorder> {
     // Handles are addresses of like objects: the low bits are all alike.
     let hash = handle.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS.trailing_zeros());
     &TABLE[usize::try_from(hash).unwrap_or(0) % SLOTS]
 }
 
+#[inline]
 fn find(commands: vk::CommandBuffer) -> Option<&'static Recorder> {
     let handle = commands.as_raw();
     let slot = slot(handle);
@@ -81,6 +83,11 @@ fn find(commands: vk::CommandBuffer) -> Option<&'static Recorder> {
     {
         return Some(recorder);
     }
+    find_in_all(commands, slot)
+}
+
+#[cold]
+fn find_in_all(commands: vk::CommandBuffer, slot: &AtomicPtr<Recorder>) -> Option<&'static Recorder> {
     let recorder = *ALL.read().unwrap_or_else(PoisonError::into_inner).get(&commands)?;
     slot.store(std::ptr::from_ref(recorder).cast_mut(), Ordering::Release);
     Some(recorder)

@@ -2,17 +2,23 @@
 //! host's driver and on Lockstep over it, in turns of one process each; with nothing mapped, and with 64 MiB of coherent
 //! memory mapped.
 //!
-//! Prints Markdown: nanoseconds of processor time for one (medians), and the median over rounds of the ratio within
-//! a round.
+//! The host keeps its commands in the heap, and what else lies there makes them cheaper or dearer by a third, with
+//! and without Lockstep: a heap that nobody has used before is a special case. So each round begins with a heap
+//! that a random sequence of allocations went through, the same for both sides.
+//!
+//! Prints Markdown: nanoseconds of processor time for one (medians), the median over rounds of the ratio within
+//! a round, and an interval in which that median lies with a confidence of 95 %.
 
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "all stand on one argument: the objects are alive")]
 
 use ash::vk;
-use lockstep_harness::{Bindings, Buffer, Compute, Gpu, Kind, loader};
+use lockstep_harness::{Bindings, Buffer, Compute, Gpu, Kind, Rng, loader};
 
 const COMMANDS: usize = 1_000_000;
-const ROUNDS: usize = 9;
-const SAMPLES: usize = 5;
+const ROUNDS: usize = 25;
+const SAMPLES: usize = 3;
+/// Rounds below and above the interval of the median, of 25: 1 - 2 P(Bin(25, 1/2) < 8) = 0.957.
+const OUTSIDE: usize = 7;
 const MAPPED: usize = 64 << 20;
 
 const SHADER: &str = "
@@ -140,23 +146,28 @@ fn median(values: &mut [f64]) -> f64 {
 
 const WORKS: [Work; 5] = [Work::Dispatches, Work::Binds, Work::Copies, Work::Polls(false), Work::Polls(true)];
 
-/// Names the row that a process measures; `LOCKSTEP_TEST_ICD` says on which driver.
+/// Names the row and the round that a process measures; `LOCKSTEP_TEST_ICD` says on which driver.
 const ROW: &str = "LOCKSTEP_BENCH_ROW";
+const ROUND: &str = "LOCKSTEP_BENCH_ROUND";
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
 
 fn main() {
     let mut rows = [false, true].into_iter().flat_map(|mapped| WORKS.map(|work| (work, mapped)));
-    if let Some(row) = std::env::var(ROW).ok().and_then(|row| row.parse().ok()) {
+    if let (Some(row), Some(round)) = (number(ROW), number(ROUND)) {
         let (work, mapped) = rows.nth(row).expect("a row");
-        return println!("{}", measure(work, mapped));
+        return println!("{}", measure(work, mapped, round as u64));
     }
-    println!("| a million | mapped | host, ns | Lockstep, ns | more | 10th .. 90th round |");
+    println!("| a million | mapped | host, ns | Lockstep, ns | more | 95 % |");
     println!("|---|---|---|---|---|---|");
     for (row, (work, mapped)) in rows.enumerate() {
         let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let mut times = [0.0; 2];
             for is_host in [round % 2 == 0, round % 2 != 0] {
-                times[usize::from(is_host)] = child(row, is_host);
+                times[usize::from(is_host)] = child(row, round, is_host);
             }
             theirs.push(times[1]);
             ours.push(times[0]);
@@ -168,16 +179,16 @@ fn main() {
             "| {work:?} | {} | {theirs:.1} | {ours:.1} | {:+.1} % | {:+.1} .. {:+.1} % |",
             if mapped { "64 MiB" } else { "nothing" },
             percent(ratio),
-            percent(ratios[ROUNDS / 10]),
-            percent(ratios[ROUNDS - 1 - ROUNDS / 10])
+            percent(ratios[OUTSIDE]),
+            percent(ratios[ROUNDS - 1 - OUTSIDE])
         );
     }
 }
 
 /// Measures a row in a process of its own: what a heap went through changes what comes next.
-fn child(row: usize, is_host: bool) -> f64 {
+fn child(row: usize, round: usize, is_host: bool) -> f64 {
     let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
-    command.env(ROW, row.to_string());
+    command.env(ROW, row.to_string()).env(ROUND, round.to_string());
     // The host's commands lie in the heap. Whether it gives their memory back each time depends on what lies behind
     // them, and would make up half of a dispatch.
     command.env("MALLOC_TRIM_THRESHOLD_", (64_u64 << 30).to_string());
@@ -190,12 +201,37 @@ fn child(row: usize, is_host: bool) -> f64 {
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a time")
 }
 
-fn measure(work: Work, mapped: bool) -> f64 {
+fn measure(work: Work, mapped: bool, round: u64) -> f64 {
+    let mut heap = Heap::new(round);
+    heap.age();
     let side = Side::new();
     if mapped {
         side.target.memory().map_whole().fill(0, MAPPED, 1);
     }
+    heap.age();
     // The first time takes its memory from the system.
     side.time(work);
     median(&mut (0..SAMPLES).map(|_| side.time(work)).collect::<Vec<_>>())
+}
+
+/// What else a program has in its heap.
+struct Heap {
+    rng: Rng,
+    blocks: Vec<Vec<u8>>,
+}
+
+impl Heap {
+    fn new(seed: u64) -> Self {
+        Self { rng: Rng::new(seed), blocks: Vec::new() }
+    }
+
+    /// Allocates 16 bytes to 64 KiB, small blocks more often, and frees about half of all there are.
+    fn age(&mut self) {
+        for _ in 0..4096 {
+            let largest = 16 << self.rng.below(13);
+            self.blocks.push(Vec::with_capacity(self.rng.between(largest / 2, largest) + 8));
+        }
+        let rng = &mut self.rng;
+        self.blocks.retain(|_| rng.one_in(2));
+    }
 }
