@@ -117,6 +117,11 @@ impl SharedMem {
         unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
     }
 
+    /// Whether the words `words` are all zero.
+    pub fn is_zero(&self, words: std::ops::Range<usize>) -> bool {
+        words.into_iter().all(|index| self.word(index).load(Ordering::Relaxed) == 0)
+    }
+
     /// Has the kernel read bytes of a file into the memory (`read(2)`).
     #[cfg(test)]
     pub(crate) fn read_from(&self, file: &impl std::os::fd::AsRawFd) -> std::io::Result<usize> {
