@@ -294,7 +294,7 @@ impl DeviceState {
         let dma = later.for_dma().filter(|_| physical.types.needs_dma()).map(|later| {
             // SAFETY: the caller's.
             let families = unsafe { families(info) };
-            Dma::new(fns.clone(), later, physical.host_memory_properties(), families)
+            Dma::new(fns.clone(), later, physical.host_memory_properties(), families, physical.driver_id())
         });
         let host = Host::new(handle, fns.fp_v1_0().map_memory, counter, dma);
         // SAFETY: the caller's.
@@ -415,7 +415,8 @@ impl DeviceState {
         ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {
+    /// A timeline of Lockstep's own.
+    pub fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {
         let mut timeline = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let info = vk::SemaphoreCreateInfo::default().push_next(&mut timeline);
         // SAFETY: the device is alive, and timeline semaphores are enabled.

@@ -126,6 +126,17 @@ impl PhysicalDevice {
         unsafe { self.instance.fns.get_physical_device_memory_properties(self.handle) }
     }
 
+    /// The host driver, if it says so.
+    pub fn driver_id(&self) -> vk::DriverId {
+        let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
+        if let Some(properties2) = self.instance.fns2.properties2 {
+            // SAFETY: the device is alive as long as its instance is, and the chain is valid.
+            unsafe { properties2(self.handle, &raw mut properties) };
+        }
+        driver.driver_id
+    }
+
     /// The version of Vulkan both it and the application know.
     pub fn effective_version(&self) -> u32 {
         // SAFETY: the device is alive as long as its instance is.

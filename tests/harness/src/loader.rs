@@ -138,6 +138,14 @@ pub fn sigsegv_under_test() -> bool {
     lockstep_under_test() && tracker() == "sigsegv"
 }
 
+/// Returns whether the driver under test has the device copy what the CPU cannot see. It declares that what the CPU writes
+/// before it sets an event does not overtake a batch that was submitted and waits for the event, which today's
+/// specification forbids; and batches that wait for a semaphore of the CPU are not submitted until it is signalled.
+pub fn dma_under_test() -> bool {
+    lockstep_under_test()
+        && std::env::var_os("LOCKSTEP_TRANSPORT").is_some_and(|transport| transport == "dma")
+}
+
 /// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and
 /// needs address space and mappings itself.
 pub fn under_thread_sanitizer() -> bool {

@@ -97,6 +97,9 @@ pub struct Dma {
     fns: ash::Device,
     later: Functions,
     staging: Staging,
+    /// What a batch wrote is brought back by another one, which waits for it: some hosts let a barrier not order a copy
+    /// behind rendering that reaches the same memory through other resources.
+    apart: bool,
     memories: Mutex<HashMap<vk::DeviceMemory, Remote>>,
     outbox: Mutex<Outbox>,
     /// By timeline and value behind which they are there.
@@ -130,8 +133,10 @@ impl Dma {
         later: Functions,
         types: vk::PhysicalDeviceMemoryProperties,
         families: Vec<u32>,
+        driver: vk::DriverId,
     ) -> Self {
         Self {
+            apart: driver == vk::DriverId::MESA_LLVMPIPE,
             staging: Staging::new(fns.clone(), types, families),
             fns,
             later,
@@ -301,7 +306,7 @@ impl Dma {
 
     /// Destroys what was made on the host's device, which is idle.
     pub fn destroy(&self) {
-        lock(&self.schedule).destroy(&self.fns, &self.staging);
+        lock(&self.schedule).destroy(&self.staging);
         for (_, arrival) in lock(&self.arrivals).drain() {
             self.staging.give_back(arrival.block);
         }

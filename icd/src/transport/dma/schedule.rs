@@ -42,6 +42,8 @@ struct Line {
     /// Counts submissions that carried bytes to the device.
     sent: vk::Semaphore,
     value: u64,
+    /// Counts batches whose bytes are brought back by another; its last value.
+    executed: (vk::Semaphore, u64),
     /// How far the counters of other queues had come when this one last waited for them.
     seen: HashMap<vk::Queue, u64>,
     /// What carried bytes, by value.
@@ -63,11 +65,9 @@ pub struct Schedule {
 
 impl Schedule {
     /// Destroys what was made on the host's device, which is idle.
-    pub(super) fn destroy(&mut self, fns: &ash::Device, staging: &Staging) {
+    pub(super) fn destroy(&mut self, staging: &Staging) {
         for (_, line) in self.lines.drain() {
             line.copier.destroy();
-            // SAFETY: ours, and nobody uses it any more.
-            unsafe { fns.destroy_semaphore(line.sent, None) };
             line.uploads
                 .into_iter()
                 .flat_map(|(_, _, blocks)| blocks)
@@ -241,16 +241,14 @@ impl Dma {
         if schedule.lines.contains_key(&queue.handle) {
             return Ok(());
         }
+        let (sent, executed) = (queue.device.create_timeline()?, queue.device.create_timeline()?);
         let copier = Copier::new(self.fns.clone(), queue.family)?;
-        let mut timeline = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
-        let info = vk::SemaphoreCreateInfo::default().push_next(&mut timeline);
-        // SAFETY: the device is alive, and timeline semaphores are enabled.
-        let sent = unsafe { self.fns.create_semaphore(&info, None) }.inspect_err(|_| copier.destroy())?;
         let line = Line {
             queue: Arc::clone(queue),
             copier,
             sent,
             value: 0,
+            executed: (executed, 0),
             seen: HashMap::new(),
             uploads: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -449,10 +447,14 @@ impl Dma {
                 Some(readback) => {
                     let commands = self.bring_back(line, queue, readback)?;
                     package.arrivals.push((timeline, seqno));
-                    if !readback.after.is_empty() {
+                    if self.apart || !readback.after.is_empty() {
+                        line.executed.1 += 1;
+                        let executed = semaphore(line.executed.0, line.executed.1, ALL);
+                        step.signals.push(executed);
                         package.steps.push(std::mem::take(&mut step));
                         let after = readback.after.iter();
                         step.waits = after.map(|(other, value)| semaphore(*other, *value, ALL)).collect();
+                        step.waits.push(executed);
                     }
                     step.commands.push(command(commands, 0));
                     step.signals.push(done);
