@@ -15,6 +15,7 @@ use super::{DEVICES, QUEUES, state};
 use crate::chain;
 use crate::device::DeviceState;
 use crate::host::commands::Commands;
+use crate::transport::dma::Dma;
 
 /// Returns a result of the host after what it reports is visible.
 fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
@@ -193,7 +194,17 @@ pub(super) unsafe extern "system" fn get_query_pool_results(
     let state = state!(DEVICES, device);
     let host = state.fns.fp_v1_0().get_query_pool_results;
     // SAFETY: valid usage.
-    let result = unsafe { host(device, pool, first, count, size, data, stride, flags) };
+    let ask = || unsafe { host(device, pool, first, count, size, data, stride, flags) };
+    let mut drained = state.dma().map_or(0, Dma::drained);
+    let mut result = ask();
+    // A host may not know how to wait for what it was not given yet.
+    while result == vk::Result::NOT_READY
+        && flags.contains(vk::QueryResultFlags::WAIT)
+        && state.dma().is_some_and(|dma| dma.wait_drained(drained))
+    {
+        drained = state.dma().map_or(0, Dma::drained);
+        result = ask();
+    }
     let tells_each = flags.contains(vk::QueryResultFlags::WITH_AVAILABILITY);
     if result == vk::Result::SUCCESS || (result == vk::Result::NOT_READY && tells_each) {
         // Queries end in the middle of a batch.

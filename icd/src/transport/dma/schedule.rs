@@ -61,6 +61,8 @@ pub struct Schedule {
     lines: HashMap<vk::Queue, Line>,
     /// Timelines of the application, and the highest value that the host will come to without the CPU.
     semaphores: HashMap<vk::Semaphore, u64>,
+    /// Counts how often something that had waited was submitted.
+    drained: u64,
 }
 
 impl Schedule {
@@ -294,10 +296,28 @@ impl Dma {
                         return;
                     }
                     progress = true;
+                    schedule.drained += 1;
                 }
             }
         }
         self.changed.notify_all();
+    }
+
+    /// How often something that had waited was submitted.
+    pub fn drained(&self) -> u64 {
+        self.schedule().drained
+    }
+
+    /// Waits until that has happened again; `false` if nothing is waiting.
+    pub fn wait_drained(&self, seen: u64) -> bool {
+        let mut schedule = self.schedule();
+        while schedule.drained == seen {
+            if schedule.lines.values().all(|line| line.deferred.is_empty()) {
+                return false;
+            }
+            schedule = self.changed.wait(schedule).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
     }
 
     /// Submits the next batch of a queue that waited, if it need not any more.
