@@ -114,6 +114,12 @@ pub fn paravirtual_under_test() -> bool {
     lockstep_under_test() && ["", "paravirtual"].contains(&profile.as_str())
 }
 
+/// Returns whether Lockstep is under test with the host's own table of types, which may have no memory that the
+/// processor cannot see.
+pub fn mirror_under_test() -> bool {
+    lockstep_under_test() && std::env::var_os("LOCKSTEP_PROFILE").is_some_and(|profile| profile == "mirror")
+}
+
 /// Returns whether the driver under test is Lockstep: some tests ask what only Lockstep promises.
 pub fn lockstep_under_test() -> bool {
     match std::env::var_os(TEST_ICD) {
