@@ -151,6 +151,7 @@ impl<H: HostDevice> Device<H> {
         let sent = state.send(&self.host);
         let result = sent.and_then(|()| self.bring_back(&state, context, seqnos.clone()));
         if let Err(error) = result {
+            state.unsend();
             state.take_back(context, &seqnos);
             return Err(error);
         }

@@ -6,7 +6,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`schedule`] | which batches the host may have already, and what goes around them |
+//! | [`schedule`] | which batches the host may have already |
+//! | [`submission`] | what goes around them |
 //! | [`batch`] | batches in one form |
 //! | [`copies`] | command buffers that copy |
 //! | [`staging`] | memory that both sides see |
@@ -19,6 +20,7 @@ pub mod batch;
 pub mod copies;
 pub mod schedule;
 pub mod staging;
+mod submission;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -181,7 +183,13 @@ impl Dma {
     /// Takes out a memory object that is about to be freed. Copies of bytes that no batch needs may still be under way:
     /// they are waited for.
     pub fn remove_memory(&self, memory: vk::DeviceMemory) {
+        if !self.has(memory) {
+            return;
+        }
+        // A submission that copies has said so when it is over.
+        let schedule = lock(&self.schedule);
         let Some(remote) = lock(&self.memories).remove(&memory) else { return };
+        drop(schedule);
         let busy: Vec<_> = remote.busy.into_iter().collect();
         if let Err(error) = self.wait(&busy) {
             log::warn!("copies of freed memory: {error}");
