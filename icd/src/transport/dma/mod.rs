@@ -223,9 +223,9 @@ impl Dma {
         outbox.targets.push(memory);
         let mut at = bytes.start;
         while at < bytes.end {
-            let zero = self.is_zero(image, at, bytes.end);
+            let zero = is_zero(image, at, bytes.end);
             let mut end = at;
-            while end < bytes.end && self.is_zero(image, end, bytes.end) == zero {
+            while end < bytes.end && is_zero(image, end, bytes.end) == zero {
                 end = ((end / PIECE + 1) * PIECE).min(bytes.end);
             }
             let from = if zero { None } else { Some(self.stage(&mut outbox, image, &(at..end))?) };
@@ -233,13 +233,6 @@ impl Dma {
             at = end;
         }
         Ok(())
-    }
-
-    /// Whether a whole piece begins here, and is zero.
-    #[expect(clippy::unused_self, reason = "reads like the rest")]
-    fn is_zero(&self, image: &SharedMem, at: u64, end: u64) -> bool {
-        let words = |bytes: u64| usize::try_from(bytes / 8).unwrap_or(usize::MAX);
-        at % PIECE == 0 && at + PIECE <= end && image.is_zero(words(at)..words(at + PIECE))
     }
 
     /// Puts bytes of an image into staging memory.
@@ -326,6 +319,12 @@ impl Dma {
             self.discard_buffer(remote.buffer);
         }
     }
+}
+
+/// Whether a whole piece of an image begins here, and is zero.
+fn is_zero(image: &SharedMem, at: u64, end: u64) -> bool {
+    let words = |bytes: u64| usize::try_from(bytes / 8).unwrap_or(usize::MAX);
+    at.is_multiple_of(PIECE) && at + PIECE <= end && image.is_zero(words(at)..words(at + PIECE))
 }
 
 impl Arrival {

@@ -19,6 +19,9 @@ use crate::transport::vk_result;
 
 const ALL: vk::PipelineStageFlags2 = vk::PipelineStageFlags2::ALL_COMMANDS;
 
+/// Staging memory, copies to it, and where each lies there.
+type Landing = (Block, Vec<Copy>, Vec<Range<u64>>);
+
 /// A submission on its way.
 #[derive(Debug, Default)]
 struct Package {
@@ -222,10 +225,7 @@ impl Dma {
     }
 
     /// Staging memory for bytes of buffers, copies to it, and where each lies there.
-    fn land(
-        &self,
-        parts: impl Iterator<Item = (vk::Buffer, Range<u64>)>,
-    ) -> Result<(Block, Vec<Copy>, Vec<Range<u64>>), vk::Result> {
+    fn land(&self, parts: impl Iterator<Item = (vk::Buffer, Range<u64>)>) -> Result<Landing, vk::Result> {
         let (mut copies, mut places, mut used) = (Vec::new(), Vec::new(), 0);
         for (buffer, bytes) in parts {
             let size = bytes.end - bytes.start;
