@@ -2,9 +2,12 @@
 //!
 //! The driver is `libvulkan_lockstep.so` beside the running executable: a manifest naming it is written
 //! there and handed to the loader. `LOCKSTEP_TEST_ICD=<manifest>` runs another driver instead.
+//!
+//! Where `HOSTILE_HOST` is set, the host driver is `libhostile_host.so`, which lies there too, and does what the variable
+//! says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
 
 use ash::vk;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Names the manifest of the driver to test instead of the Lockstep just built.
@@ -13,7 +16,7 @@ pub const TEST_ICD: &str = "LOCKSTEP_TEST_ICD";
 /// Set in a child whose parent has set `VK_ICD_FILENAMES` to the drivers it wants the child to see.
 pub const KEEP_DRIVERS: &str = "LOCKSTEP_TEST_KEEP_DRIVERS";
 
-/// The host driver's manifest when `LOCKSTEP_HOST_ICD` says nothing.
+/// Lavapipe's manifest: the host driver when neither `LOCKSTEP_HOST_ICD` nor `HOSTILE_HOST` says anything.
 pub const DEFAULT_HOST_ICD: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
 
 /// Seconds after which a process that uses the harness is taken for hung and killed by SIGALRM.
@@ -22,6 +25,7 @@ pub const DEFAULT_HOST_ICD: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json"
 pub const HANG_LIMIT: u32 = 300;
 
 const LIBRARY: &str = "libvulkan_lockstep.so";
+const HOSTILE_LIBRARY: &str = "libhostile_host.so";
 
 struct Vulkan {
     entry: ash::Entry,
@@ -59,7 +63,9 @@ pub fn restart_hang_limit() {
 }
 
 fn choose_driver() {
-    set_default("LOCKSTEP_HOST_ICD", DEFAULT_HOST_ICD);
+    if std::env::var_os("LOCKSTEP_HOST_ICD").is_none() {
+        set("LOCKSTEP_HOST_ICD", host_manifest());
+    }
     if std::env::var_os(KEEP_DRIVERS).is_some() {
         return;
     }
@@ -75,25 +81,40 @@ fn choose_driver() {
 /// If `LOCKSTEP_TEST_ICD` is unset and no Lockstep lies beside the executable.
 pub fn manifest_under_test() -> PathBuf {
     match std::env::var_os(TEST_ICD) {
+        Some(manifest) if manifest == "hostile" => write_manifest(HOSTILE_LIBRARY),
         Some(manifest) => PathBuf::from(manifest),
-        None => write_manifest(&built_library()),
+        None => write_manifest(LIBRARY),
     }
 }
 
-fn built_library() -> PathBuf {
+/// Returns the modes of the hostile host, where that is the host driver or the driver under test.
+pub fn hostile_modes() -> Option<String> {
+    std::env::var("HOSTILE_HOST").ok()
+}
+
+/// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.
+pub fn host_manifest() -> PathBuf {
+    match hostile_modes() {
+        Some(_) => write_manifest(HOSTILE_LIBRARY),
+        None => DEFAULT_HOST_ICD.into(),
+    }
+}
+
+fn built_library(name: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
     // Test executables lie in target/<profile>/deps, where cargo puts the library too; applications lie one
     // directory up.
     let found =
-        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
+        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(name), d.join("deps").join(name)]);
     found
         .into_iter()
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("no {LIBRARY} beside {}: is vulkan-lockstep built?", executable.display()))
+        .unwrap_or_else(|| panic!("no {name} beside {}: is it built?", executable.display()))
 }
 
-fn write_manifest(library: &Path) -> PathBuf {
-    let manifest = library.with_file_name("lockstep_under_test.json");
+fn write_manifest(name: &str) -> PathBuf {
+    let library = built_library(name);
+    let manifest = library.with_extension("json");
     let text = format!(
         concat!(
             "{{\"file_format_version\": \"1.0.1\", \"ICD\": {{\"library_path\": {:?}, ",
@@ -168,10 +189,4 @@ pub fn set(name: &str, value: impl AsRef<std::ffi::OsStr>) {
     // SAFETY: Only the thread of the one test this process runs reads or writes the environment, before it
     // starts threads of its own; libtest's main thread waits for it.
     unsafe { std::env::set_var(name, value) };
-}
-
-fn set_default(name: &str, value: &str) {
-    if std::env::var_os(name).is_none() {
-        set(name, value);
-    }
 }
