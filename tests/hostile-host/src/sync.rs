@@ -141,8 +141,19 @@ pub(crate) unsafe extern "system" fn get_query_pool_results(
     let below = || unsafe {
         (functions.get_query_pool_results)(device, pool, first, count, size, data, stride, flags)
     };
-    let waits = flags.contains(vk::QueryResultFlags::WAIT);
-    let result = if waits { wait(&state, below) } else { ask(&state, below) };
+    let result = if flags.contains(vk::QueryResultFlags::WAIT) {
+        wait(&state, || {
+            // Lavapipe does not wait for queries it has not come across yet.
+            loop {
+                match below() {
+                    vk::Result::NOT_READY => std::thread::yield_now(),
+                    result => break result,
+                }
+            }
+        })
+    } else {
+        ask(&state, below)
+    };
     report(&state, result, matches!(result, vk::Result::SUCCESS | vk::Result::NOT_READY))
 }
 
