@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ash::vk;
 use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
 
-use super::{DEVICES, code, slice, state};
+use super::{DEVICES, code, point, slice, state};
 use crate::chain::{self, Chain};
 use crate::device::{DeviceState, Memory};
 use crate::memory_types::{Kind, MemoryType};
@@ -209,6 +209,7 @@ pub(super) unsafe extern "system" fn map_memory(
     flags: vk::MemoryMapFlags,
     out: *mut *mut c_void,
 ) -> vk::Result {
+    point!("vkMapMemory");
     let state = state!(DEVICES, device);
     // Work may have completed without anybody asking: the first thing the CPU sees must be up to date.
     state.retire_completed();
@@ -224,6 +225,7 @@ pub(super) unsafe extern "system" fn map_memory2(
     info: *const vk::MemoryMapInfoKHR<'_>,
     out: *mut *mut c_void,
 ) -> vk::Result {
+    point!("vkMapMemory2KHR");
     // SAFETY: valid usage.
     let info = unsafe { &*info };
     // SAFETY: valid usage.

@@ -67,6 +67,15 @@ macro_rules! state {
 }
 pub(crate) use state;
 
+/// Names a command that flushes or pulls, so that `scripts/mutations` can leave that out.
+macro_rules! point {
+    ($name:literal) => {
+        #[cfg(lockstep_mutation)]
+        let _point = kmd_sim::mutation::Point::enter($name);
+    };
+}
+use point;
+
 /// The code of a result.
 fn code(result: Result<(), vk::Result>) -> vk::Result {
     result.err().unwrap_or(vk::Result::SUCCESS)

@@ -291,3 +291,66 @@ impl Delay {
         self.shared.work.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn semaphore(name: u64) -> vk::Semaphore {
+        vk::Semaphore::from_raw(name)
+    }
+
+    impl State {
+        fn hold(&mut self, queue: usize, waits: &[(u64, u64)], signals: &[(u64, u64)]) -> u64 {
+            let list =
+                |of: &[(u64, u64)]| of.iter().map(|(name, value)| (semaphore(*name), *value)).collect();
+            self.seqno += 1;
+            let fence = vk::Fence::from_raw(self.seqno);
+            let batch = Batch { waits: list(waits), signals: list(signals), fence, ..Default::default() };
+            let calls = self.calls + CALLS;
+            let held = Held { batch, seqno: self.seqno, calls, since: Instant::now() + PATIENCE };
+            self.queues[queue].push_back(held);
+            self.seqno
+        }
+
+        fn begin_all(&mut self) -> Vec<u64> {
+            std::iter::from_fn(|| self.next()).map(|batch| batch.fence.as_raw()).collect()
+        }
+    }
+
+    #[test]
+    fn nothing_begins_before_somebody_waits_or_asks() {
+        let mut state = State::default();
+        let first = state.hold(0, &[], &[]);
+        assert!(state.begin_all().is_empty());
+        state.calls += CALLS - 1;
+        assert!(state.begin_all().is_empty());
+        state.calls += 1;
+        assert_eq!(state.begin_all(), [first]);
+        let second = state.hold(0, &[], &[]);
+        state.waiters = 1;
+        assert_eq!(state.begin_all(), [second]);
+    }
+
+    #[test]
+    fn the_queue_submitted_to_last_goes_first_and_each_in_order() {
+        let mut state = State { waiters: 1, ..Default::default() };
+        let [a, b, c] = [0, 1, 1].map(|queue| state.hold(queue, &[], &[]));
+        assert_eq!(state.begin_all(), [b, c, a]);
+    }
+
+    #[test]
+    fn a_batch_begins_behind_what_it_waits_for() {
+        let mut state = State { waiters: 1, ..Default::default() };
+        state.semaphores.insert(semaphore(1), Semaphore::Binary(0));
+        state.semaphores.insert(semaphore(2), Semaphore::Timeline(0));
+        let signals = state.hold(0, &[(2, 5)], &[(1, 0)]);
+        let waits = state.hold(1, &[(1, 0)], &[]);
+        let waits_again = state.hold(1, &[(1, 0)], &[]);
+        assert!(state.begin_all().is_empty());
+        assert!(!state.has_begun(Some(0), signals) && state.has_begun(Some(2), waits_again));
+        state.signal(semaphore(2), 5);
+        assert_eq!(state.begin_all(), [signals, waits]);
+        assert!(state.has_begun(Some(1), waits) && !state.has_begun(None, waits_again));
+    }
+}

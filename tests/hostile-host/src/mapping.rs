@@ -173,3 +173,62 @@ impl Mapping {
         self.device.copy_to(self.shadow, range);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: usize = 3 * CHUNK;
+
+    /// Memory of a device, all of whose bytes are 1, and a mapping of it.
+    fn mapped() -> (Bytes, Mapping, MmapMut) {
+        let (device, pages) = anonymous(LEN).unwrap();
+        (0..LEN).for_each(|at| device.write(at, 1));
+        (device, Mapping::new(device, 0..LEN).unwrap(), pages)
+    }
+
+    fn changed(bytes: Bytes) -> Vec<(usize, u8)> {
+        (0..LEN).map(|at| (at, bytes.read(at))).filter(|(_, byte)| *byte != 1).collect()
+    }
+
+    #[test]
+    fn a_push_moves_what_the_cpu_changed_and_a_pull_what_the_device_changed() {
+        let (device, mapping, _pages) = mapped();
+        mapping.shadow.write(5, 2);
+        device.write(6, 3);
+        assert_eq!((changed(mapping.shadow), changed(device)), (vec![(5, 2)], vec![(6, 3)]));
+        mapping.push();
+        assert_eq!((changed(mapping.shadow), changed(device)), (vec![(5, 2)], vec![(5, 2), (6, 3)]));
+        mapping.pull();
+        assert_eq!((changed(mapping.shadow), changed(device)), (vec![(5, 2), (6, 3)], vec![(5, 2), (6, 3)]));
+    }
+
+    #[test]
+    fn a_byte_that_changes_back_is_a_change() {
+        let (device, mapping, _pages) = mapped();
+        for byte in [2, 1, 2] {
+            device.write(CHUNK, byte);
+            mapping.pull();
+            assert_eq!(mapping.shadow.read(CHUNK), byte);
+        }
+    }
+
+    #[test]
+    fn flushes_and_invalidations_move_their_range_whoever_changed_it() {
+        let (device, mapping, _pages) = mapped();
+        [0, 255, 256].iter().for_each(|at| mapping.shadow.write(*at, 2));
+        mapping.flush(&(0..256));
+        assert_eq!(changed(device), [(0, 2), (255, 2)]);
+        mapping.invalidate(&(256..512));
+        assert_eq!(changed(mapping.shadow), [(0, 2), (255, 2)]);
+    }
+
+    #[test]
+    fn garbage_is_different_each_time() {
+        let (device, mapping, _pages) = mapped();
+        mapping.poison();
+        device.poison(0..LEN);
+        assert!(!device.equal(mapping.shadow, &(0..64)));
+        assert!(changed(device).len() > LEN / 2);
+    }
+}
