@@ -87,14 +87,14 @@ pub fn manifest_under_test() -> PathBuf {
     }
 }
 
-/// Returns the modes of the hostile host, where that is the host driver or the driver under test.
-pub fn hostile_modes() -> Option<String> {
-    std::env::var("HOSTILE_HOST").ok()
+/// Returns whether the hostile host, as host driver or driver under test, has a mode.
+pub fn is_hostile(mode: &str) -> bool {
+    std::env::var("HOSTILE_HOST").is_ok_and(|modes| modes.split(',').any(|name| name == mode))
 }
 
 /// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.
 pub fn host_manifest() -> PathBuf {
-    match hostile_modes() {
+    match std::env::var_os("HOSTILE_HOST") {
         Some(_) => write_manifest(HOSTILE_LIBRARY),
         None => DEFAULT_HOST_ICD.into(),
     }
@@ -129,10 +129,14 @@ fn write_manifest(name: &str) -> PathBuf {
     manifest
 }
 
-/// Returns whether Lockstep is under test with the profile that has memory of all kinds.
+/// Returns whether Lockstep is under test with the profile that has memory of all kinds, on a host of whose memory some
+/// is coherent.
 pub fn paravirtual_under_test() -> bool {
-    let profile = std::env::var("LOCKSTEP_PROFILE").unwrap_or_default();
-    lockstep_under_test() && ["", "paravirtual"].contains(&profile.as_str())
+    lockstep_under_test() && ["", "paravirtual"].contains(&profile().as_str()) && !is_hostile("noncoherent")
+}
+
+fn profile() -> String {
+    std::env::var("LOCKSTEP_PROFILE").unwrap_or_default()
 }
 
 /// Returns whether Lockstep is under test with the host's own table of types, which may have no memory that the
@@ -169,8 +173,9 @@ pub fn sigsegv_under_test() -> bool {
 /// before it sets an event does not overtake a batch that was submitted and waits for the event, which today's
 /// specification forbids; and batches that wait for a semaphore of the CPU are not submitted until it is signalled.
 pub fn dma_under_test() -> bool {
-    lockstep_under_test()
-        && std::env::var_os("LOCKSTEP_TRANSPORT").is_some_and(|transport| transport == "dma")
+    let transport = std::env::var("LOCKSTEP_TRANSPORT").unwrap_or_default();
+    let needed = is_hostile("noncoherent") || is_hostile("vram") && profile() == "unified";
+    lockstep_under_test() && (transport == "dma" || transport != "mapped" && needed)
 }
 
 /// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and
