@@ -194,9 +194,9 @@ fn two_threads_with_a_queue_each_lose_no_byte_of_pages_they_share() {
                 None => gpu.submit(&[Batch::new().run(&commands)], Some(&fence)),
             }
             if round % 2 == 0 {
-                fence.wait()
+                fence.wait();
             } else {
-                fence.poll()
+                fence.poll();
             }
             fence.reset();
             for at in words(of) {
