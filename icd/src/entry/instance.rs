@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::extensions;
 use crate::host::library::HostDriver;
 use crate::host::select::host_driver;
+use crate::host::{Error, nested};
 use crate::instance::{API_VERSION, InstanceState, PhysicalDevice};
 use crate::logger;
 
@@ -24,8 +25,8 @@ fn host() -> Option<&'static HostDriver> {
 /// `vkEnumerateInstanceVersion`
 pub(super) unsafe extern "system" fn enumerate_instance_version(version: *mut u32) -> vk::Result {
     // SAFETY: a driver's entry point may be asked at any time.
-    let host =
-        host().and_then(|host| unsafe { host.entry().try_enumerate_instance_version() }.ok().flatten());
+    let of_host = |host: &HostDriver| unsafe { host.entry().try_enumerate_instance_version() }.ok().flatten();
+    let host = host().and_then(|host| nested::below(|| of_host(host)));
     let known = host.unwrap_or(vk::API_VERSION_1_0).min(API_VERSION);
     // SAFETY: valid usage.
     unsafe { *version = known };
@@ -44,7 +45,8 @@ pub(super) unsafe extern "system" fn enumerate_instance_extension_properties(
     // SAFETY: a driver's entry point may be asked at any time.
     let of_host =
         |host: &HostDriver| unsafe { host.entry().enumerate_instance_extension_properties(None) }.ok();
-    let list = extensions::instance(host().and_then(of_host).unwrap_or_default());
+    let host = host().and_then(|host| nested::below(|| of_host(host)));
+    let list = extensions::instance(host.unwrap_or_default());
     // SAFETY: valid usage.
     unsafe { fill(&list, count, out) }
 }
@@ -75,6 +77,8 @@ pub(super) unsafe extern "system" fn create_instance(
     logger::init(config.log);
     let host = match host_driver(config.host_icd.as_deref()) {
         Ok(host) => host,
+        // Who looks for the best driver of the system goes on looking.
+        Err(Error::Nested) => return vk::Result::ERROR_INITIALIZATION_FAILED,
         Err(error) => {
             log::error!("{error}");
             return vk::Result::ERROR_INITIALIZATION_FAILED;
@@ -113,7 +117,8 @@ pub(super) unsafe extern "system" fn create_instance(
     };
     let entry = host.entry();
     // SAFETY: the application's arguments with one more name.
-    let result = unsafe { (entry.fp_v1_0().create_instance)(&raw const host_info, allocator, out) };
+    let create = || unsafe { (entry.fp_v1_0().create_instance)(&raw const host_info, allocator, out) };
+    let result = nested::below(create);
     if result == vk::Result::SUCCESS {
         // SAFETY: written by the host.
         let handle = unsafe { *out };

@@ -76,20 +76,25 @@ fn choose_driver() {
 pub fn manifest_under_test() -> PathBuf {
     match std::env::var_os(TEST_ICD) {
         Some(manifest) => PathBuf::from(manifest),
-        None => write_manifest(&built_library()),
+        None => write_manifest(&built(LIBRARY)),
     }
 }
 
-fn built_library() -> PathBuf {
+/// Returns the path of a library of this workspace that was built for the running executable.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn built(library: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
     // Test executables lie in target/<profile>/deps, where cargo puts the library too; applications lie one
     // directory up.
     let found =
-        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
+        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(library), d.join("deps").join(library)]);
     found
         .into_iter()
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("no {LIBRARY} beside {}: is vulkan-lockstep built?", executable.display()))
+        .unwrap_or_else(|| panic!("no {library} beside {}: was it built?", executable.display()))
 }
 
 fn write_manifest(library: &Path) -> PathBuf {
