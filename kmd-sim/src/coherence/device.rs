@@ -212,7 +212,8 @@ impl<H: HostDevice> State<H> {
     /// Takes all changes of the CPU over to host memory.
     fn flush(&mut self) -> Result<()> {
         self.scan()?;
-        let dirty_bos = std::mem::take(&mut self.dirty_bos);
+        let mut dirty_bos = std::mem::take(&mut self.dirty_bos);
+        self.watch.begin(&mut dirty_bos);
         if dirty_bos.is_empty() {
             return Ok(());
         }
@@ -282,30 +283,38 @@ impl<H: HostDevice> State<H> {
 
     /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
     fn flush_bo(&mut self, id: BoId) -> u64 {
-        let dirty = self.take_dirty_pages(id);
+        let reported = self.take_dirty_pages(id);
+        let watched = self.watch.pages(id, &reported);
+        let dirty =
+            || reported.iter().map(|page| (*page, true)).chain(watched.iter().map(|page| (*page, false)));
         let Some(bo) = self.bos.get(&id) else { return 0 };
         // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
         let in_flight = self.fences.iter().any(|fences| !fences.is_empty());
         let busy = in_flight || !bo.stale.is_empty();
         let device = if busy { Neighbours::Busy } else { Neighbours::Quiet };
         let states = bo.mapping.as_ref().map_or(&[][..], |mapping| &mapping.pages);
-        let is_private = |page: &u64| states[to_usize(*page)] == PageState::Private;
-        let asks = busy && dirty.iter().any(is_private);
+        let is_private = |page: u64| states[to_usize(page)] == PageState::Private;
+        let asks = busy && dirty().any(|(page, _)| is_private(page));
         let pending = if asks { self.pending(id) } else { RangeSet::new() };
         // A page compared at every flush is compared with its twin: reading host memory may be slow.
-        let twin = self.tracking.as_ref().is_some_and(|tracking| !tracking.mmu.caps().reports_only_written);
+        let caps = self.tracking.as_ref().map(|tracking| tracking.mmu.caps());
+        let twin = caps.is_some_and(|caps| !caps.reports_only_written);
+        let watches = caps.is_some_and(|caps| caps.reports_only_written && caps.sees_kernel_writes);
         let mut flushed = 0;
-        for page in dirty {
-            self.stats.pages_dirty += 1;
+        for (page, reported) in dirty() {
+            self.stats.pages_dirty += u64::from(reported);
             let parts = parts(&pending, page);
             let flush = |page: &mut Page<'_>| {
                 let changed = page.flush(device, &parts);
-                if twin {
+                if twin || !reported {
                     page.share(&parts);
                 }
                 changed
             };
             let changed = self.with_page(id, page, flush).unwrap_or(0);
+            if watches {
+                self.watch.compared(id, page, reported, changed != 0, &mut self.stats);
+            }
             self.stats.cpu_bytes_written += changed;
             flushed += changed;
         }

@@ -12,6 +12,7 @@ use super::lazy::Lazy;
 use super::policy::Policy;
 use super::server::Server;
 use super::validation::Blanket;
+use super::watch::Watch;
 use super::write_set::{Extent, Write, WriteSet};
 use crate::addr::{PAGE_SIZE, Pgoff, pages_of};
 use crate::coherence::arena::{Arena, smaller_until_it_fits};
@@ -123,6 +124,8 @@ pub struct State<H: HostDevice> {
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     explicit: Option<Arena>,
+    /// Pages that somebody may be writing unreported.
+    pub(super) watch: Watch,
     /// Objects with recorded dirty pages.
     pub(super) dirty_bos: Vec<BoId>,
     /// Coherent objects that are mapped.
@@ -153,6 +156,7 @@ impl<H: HostDevice> State<H> {
             this,
             tracking: None,
             explicit: None,
+            watch: Watch::default(),
             dirty_bos: Vec::new(),
             mapped: BTreeSet::new(),
             blankets: Default::default(),
@@ -180,6 +184,7 @@ impl<H: HostDevice> State<H> {
         let Some(bo) = self.bos.remove(&id) else { return };
         self.mapped.remove(&id);
         self.invalidate_reach(id);
+        self.watch.forget(id);
         let Some(node) = bo.tbo.node() else { return };
         match (bo.sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => {
@@ -254,7 +259,10 @@ impl<H: HostDevice> State<H> {
             lazy: Lazy::default(),
         });
         match sync {
-            Sync::Coherent => self.fill(id),
+            Sync::Coherent => {
+                self.watch.placed();
+                self.fill(id);
+            }
             Sync::Explicit if bo.device_written => application.copy_from(&host, 0, to_usize(size)),
             Sync::Explicit => {}
         }
