@@ -284,7 +284,7 @@ impl<H: HostDevice> State<H> {
     /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
     fn flush_bo(&mut self, id: BoId) -> u64 {
         let reported = self.take_dirty_pages(id);
-        let watched = self.watch.pages(id, &reported);
+        let watched = self.watch.take(id, &reported);
         let dirty =
             || reported.iter().map(|page| (*page, true)).chain(watched.iter().map(|page| (*page, false)));
         let Some(bo) = self.bos.get(&id) else { return 0 };
@@ -304,9 +304,10 @@ impl<H: HostDevice> State<H> {
         for (page, reported) in dirty() {
             self.stats.pages_dirty += u64::from(reported);
             let parts = parts(&pending, page);
+            let shares = twin || self.watch.contains(id, page);
             let flush = |page: &mut Page<'_>| {
                 let changed = page.flush(device, &parts);
-                if twin || !reported {
+                if shares {
                     page.share(&parts);
                 }
                 changed

@@ -3,21 +3,21 @@
 //! A transfer that the kernel makes into pages it has *pinned* (a read past the page cache, buffers registered with
 //! io_uring) marks them written when it pins them. The bytes land afterwards, and nobody is told: the page table is
 //! not asked any more. A page that was reported and has not changed may be such a one. It is *watched*: compared at the
-//! flushes that follow, too.
+//! flushes that follow, too. One that has changed may have got a part of its bytes: it is compared once more.
 //!
 //! Most such pages were stored to with the value they had, or read for the first time. So the watch is bounded:
 //! * a page is compared [`PATIENCE`] times, and half as often each time that nothing came of it, down to
 //!   [`LEAST_PATIENCE`]; all the patience is back when something did;
-//! * [`PAGES`] pages are watched at a time.
+//! * [`PAGES`] pages are watched at a time, and as many compared once more.
 //!
 //! Pins for long are counted by the kernel. While there are any, watched pages stay so, every reported page joins them,
 //! changed or not, and there may be as many of them as are pinned. The kernel is asked after an object got its
 //! pages, when there are too many to watch, and now and then while a watch ends.
 //!
-//! Not seen: what lands in a page that has changed by the first flush after it was pinned, by the CPU or because a part of
-//! it had landed, unless the pins were known by then.
+//! Not seen: what lands only after the patience has ended, or, in a page that had changed by the first flush after it was
+//! pinned, after the second, unless the pins were known by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bo::BoId;
 use crate::stats::Stats;
@@ -38,6 +38,8 @@ const ASK: u64 = 64;
 struct Watched {
     /// How often each is compared yet.
     left: BTreeMap<u64, u8>,
+    /// Pages that had changed at the last flush.
+    changed: Vec<u64>,
     /// How often a page was found as it was, by halvings of its patience; of pages up to the last watched one.
     halvings: Vec<u8>,
 }
@@ -61,7 +63,11 @@ impl Watched {
 #[derive(Debug)]
 pub struct Watch {
     objects: BTreeMap<BoId, Watched>,
+    /// Those that have pages to compare.
+    active: BTreeSet<BoId>,
     pages: u64,
+    /// Pages that had changed at this flush.
+    changed: u64,
     flushes: u64,
     /// Pages pinned for long, and the flush at which that was so.
     pinned: u64,
@@ -75,7 +81,9 @@ impl Default for Watch {
     fn default() -> Self {
         Self {
             objects: BTreeMap::new(),
+            active: BTreeSet::new(),
             pages: 0,
+            changed: 0,
             flushes: 0,
             pinned: 0,
             asked: 0,
@@ -93,31 +101,48 @@ impl Watch {
 
     /// An object is gone.
     pub fn forget(&mut self, id: BoId) {
+        self.active.remove(&id);
         let gone = self.objects.remove(&id);
         self.pages -= gone.map_or(0, |watched| watched.left.len() as u64);
     }
 
-    /// A flush begins, of `objects` and those with watched pages, which are added.
+    /// A flush begins, of `objects` and those with pages to compare, which are added.
     pub fn begin(&mut self, objects: &mut Vec<BoId>) {
         self.flushes += 1;
+        self.changed = 0;
         if std::mem::take(&mut self.placed) {
             self.ask_after(0);
         }
-        if self.pages > 0 {
-            let watched = self.objects.iter().filter(|(_, watched)| !watched.left.is_empty());
-            objects.extend(watched.map(|(id, _)| *id));
+        if !self.active.is_empty() {
+            objects.extend(&self.active);
             objects.sort_unstable();
             objects.dedup();
         }
     }
 
-    /// The watched pages of an object that are not among those `reported`, in ascending order.
-    pub fn pages(&self, id: BoId, reported: &[u64]) -> Vec<u64> {
-        let Some(watched) = self.objects.get(&id) else { return Vec::new() };
-        watched.left.keys().copied().filter(|page| reported.binary_search(page).is_err()).collect()
+    /// Takes out the pages of an object to compare beside those `reported`, in ascending order.
+    pub fn take(&mut self, id: BoId, reported: &[u64]) -> Vec<u64> {
+        if !self.active.contains(&id) {
+            return Vec::new();
+        }
+        let Some(watched) = self.objects.get_mut(&id) else { return Vec::new() };
+        let mut pages = std::mem::take(&mut watched.changed);
+        pages.extend(watched.left.keys());
+        pages.sort_unstable();
+        pages.dedup();
+        pages.retain(|page| reported.binary_search(page).is_err());
+        if watched.left.is_empty() {
+            self.active.remove(&id);
+        }
+        pages
     }
 
-    /// A page was compared: one that was reported, or a watched one. `changed`: the CPU, or somebody for it, wrote it.
+    /// Whether a page is watched.
+    pub fn contains(&self, id: BoId, page: u64) -> bool {
+        self.objects.get(&id).is_some_and(|watched| watched.left.contains_key(&page))
+    }
+
+    /// A page was compared: one that was reported, or that was taken out here. `changed`: the CPU, or somebody for it, wrote it.
     pub fn compared(&mut self, id: BoId, page: u64, reported: bool, changed: bool, stats: &mut Stats) {
         if !reported {
             stats.pages_watched += 1;
@@ -125,7 +150,14 @@ impl Watch {
         }
         let watched = self.objects.get(&id).and_then(|watched| watched.left.get(&page)).copied();
         match (watched, reported, changed) {
-            (None, _, true) if self.pinned == 0 => {}
+            (None, true, true) if self.pinned == 0 => {
+                if self.changed < PAGES {
+                    self.changed += 1;
+                    self.objects.entry(id).or_default().changed.push(page);
+                    self.active.insert(id);
+                }
+            }
+            (None, false, false) => {}
             (None, ..) => self.join(id, page, stats),
             (Some(_), false, true) => {
                 let Some(object) = self.objects.get_mut(&id) else { return };
@@ -155,6 +187,7 @@ impl Watch {
         let object = self.objects.entry(id).or_default();
         let patience = object.patience(page);
         object.left.insert(page, patience);
+        self.active.insert(id);
         self.pages += 1;
     }
 
