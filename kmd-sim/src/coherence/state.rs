@@ -234,18 +234,17 @@ impl<H: HostDevice> State<H> {
         let arena = self.arena(sync)?;
         let node = arena.alloc(num_pages)?;
         let (application, driver) = (arena.application_pages(&node), arena.driver_pages(&node));
-        // Last, since it cannot be taken back.
-        let host = match host.map(memory, size) {
-            Ok(host) => host,
+        // The host's map last, since it cannot be taken back.
+        let made = self.track(sync, &node).and_then(|dirty| Ok((dirty, host.map(memory, size)?)));
+        let (dirty, host) = match made {
+            Ok(made) => made,
             Err(error) => {
-                arena.free(&node);
+                self.arena(sync)?.free(&node);
                 return Err(error);
             }
         };
         let tracked = if sync == Sync::Coherent { num_pages } else { 0 };
-        let mut dirty = None;
         if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
-            BoDirty::add(&mut dirty, node.start, num_pages, &mut tracking.gathered)?;
             tracking.by_node.insert(node.start, id);
         }
         let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
@@ -267,6 +266,16 @@ impl<H: HostDevice> State<H> {
             Sync::Explicit => {}
         }
         Ok(())
+    }
+
+    /// What an object with these guest pages needs to be tracked.
+    fn track(&mut self, sync: Sync, node: &Range<Pgoff>) -> Result<Option<BoDirty>> {
+        let mut dirty = None;
+        if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
+            tracking.twins.open(node.end)?;
+            BoDirty::add(&mut dirty, node.start, node.end - node.start, &mut tracking.gathered)?;
+        }
+        Ok(dirty)
     }
 
     /// The arena for objects synchronised this way, made when first needed.
