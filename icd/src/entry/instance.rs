@@ -138,13 +138,9 @@ pub(super) unsafe extern "system" fn destroy_instance(
     unsafe { (state.fns.fp_v1_0().destroy_instance)(instance, allocator) };
 }
 
-/// Enters the devices of an instance, and returns them.
-fn register_devices(instance: &Arc<InstanceState>) -> Vec<vk::PhysicalDevice> {
-    let devices = instance.host_devices();
-    for device in &devices {
-        PhysicalDevice::register(instance, *device);
-    }
-    devices
+/// Enters devices of an instance.
+fn register_devices(instance: &Arc<InstanceState>, devices: &[vk::PhysicalDevice]) {
+    devices.iter().for_each(|device| PhysicalDevice::register(instance, *device));
 }
 
 /// `vkEnumeratePhysicalDevices`
@@ -154,9 +150,13 @@ pub(super) unsafe extern "system" fn enumerate_physical_devices(
     out: *mut vk::PhysicalDevice,
 ) -> vk::Result {
     let state = state!(INSTANCES, instance);
-    register_devices(&state);
     // SAFETY: valid usage.
-    unsafe { (state.fns.fp_v1_0().enumerate_physical_devices)(instance, count, out) }
+    let result = unsafe { (state.fns.fp_v1_0().enumerate_physical_devices)(instance, count, out) };
+    if !out.is_null() && result.as_raw() >= 0 {
+        // SAFETY: filled by the host.
+        register_devices(&state, unsafe { slice(out, *count) });
+    }
+    result
 }
 
 /// `vkEnumeratePhysicalDeviceGroups`: each device is a group of its own, since memory with several instances
@@ -167,7 +167,11 @@ pub(super) unsafe extern "system" fn enumerate_physical_device_groups(
     out: *mut vk::PhysicalDeviceGroupProperties<'_>,
 ) -> vk::Result {
     let state = state!(INSTANCES, instance);
-    let devices = register_devices(&state);
+    let devices = match state.host_devices() {
+        Ok(devices) => devices,
+        Err(result) => return result,
+    };
+    register_devices(&state, &devices);
     if out.is_null() {
         // SAFETY: valid usage.
         return unsafe { fill(&devices, count, std::ptr::null_mut()) };

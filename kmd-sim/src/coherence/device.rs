@@ -21,7 +21,7 @@ use super::validation::parts;
 use super::write_set::Writes;
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::{Page, PageState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mmu::Mmu;
 use crate::mmu::tracker::{Readback, TrackerChoice};
 use crate::svga::HostDevice;
@@ -163,21 +163,27 @@ impl<H: HostDevice> Device<H> {
     pub fn retire_completed(&self) {
         // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
         // left alone under it. Contexts are only ever added.
-        let mut passed = Vec::new();
+        let (mut passed, mut unknown) = (Vec::new(), false);
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
             if context.submitted() > retired {
+                let seqno = self.host.seqno(context.timeline);
                 // A lost device has no sequence number; what it wrote is undefined.
-                let seqno = self.host.seqno(context.timeline).unwrap_or(0);
+                unknown |= seqno.is_err_and(|error| error != Error::DeviceLost);
+                let seqno = seqno.unwrap_or(0);
                 if seqno > retired {
                     passed.push((index, Arc::clone(context), seqno));
                 }
             }
         }
-        if passed.is_empty() {
+        if passed.is_empty() && !unknown {
             return;
         }
         let mut state = self.reserve();
+        if unknown {
+            // How far it has got can be seen all the same.
+            state.pull_in_flight();
+        }
         let mut taken = Taken::default();
         for (index, _, seqno) in &passed {
             state.fences[*index].take_passed(*seqno, &mut taken);
