@@ -131,10 +131,10 @@ fn use_device(gpu: &Gpu, device: &ash::Device) -> Result<(), vk::Result> {
         // The commands are still at work.
         while waited.is_err() && device.get_fence_status(made.fence) != Ok(true) {}
         waited?;
-        device.get_fence_status(made.fence)?;
         let mut expected = pattern(1, SIZE);
         expected[PAGE..PAGE + 8].fill(0x42);
         assert_eq!(bytes.read_all(), expected);
+        device.get_fence_status(made.fence)?;
         device.device_wait_idle()
     }
 }
