@@ -21,7 +21,7 @@ use super::validation::parts;
 use super::write_set::Writes;
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::{Page, PageState};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mmu::Mmu;
 use crate::mmu::tracker::{Readback, TrackerChoice};
 use crate::svga::HostDevice;
@@ -167,9 +167,9 @@ impl<H: HostDevice> Device<H> {
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
             if context.submitted() > retired {
+                // A lost device has no sequence number, but what it had written when a fence was signalled counts.
                 let seqno = self.host.seqno(context.timeline);
-                // A lost device has no sequence number; what it wrote is undefined.
-                unknown |= seqno.is_err_and(|error| error != Error::DeviceLost);
+                unknown |= seqno.is_err();
                 let seqno = seqno.unwrap_or(0);
                 if seqno > retired {
                     passed.push((index, Arc::clone(context), seqno));
