@@ -42,16 +42,14 @@ impl Reserved {
     /// Reserves `len` bytes for a file, or for private zero-filled memory.
     fn new(len: usize, file: Option<BorrowedFd<'_>>) -> Result<Self> {
         let none = ProtFlags::empty();
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let base = unsafe {
-            match file {
-                Some(fd) => {
-                    rustix::mm::mmap(null_mut(), len, none, MapFlags::SHARED | MapFlags::NORESERVE, fd, 0)
-                }
-                None => {
-                    rustix::mm::mmap_anonymous(null_mut(), len, none, MapFlags::PRIVATE | MapFlags::NORESERVE)
-                }
-            }
+        let sparse = MapFlags::NORESERVE;
+        let base = match file {
+            // SAFETY: a new mapping at an address that the kernel chooses.
+            Some(file) => unsafe {
+                rustix::mm::mmap(null_mut(), len, none, MapFlags::SHARED | sparse, file, 0)
+            },
+            // SAFETY: as above.
+            None => unsafe { rustix::mm::mmap_anonymous(null_mut(), len, none, MapFlags::PRIVATE | sparse) },
         };
         let base = base.ok().and_then(|base| NonNull::new(base.cast::<u8>())).ok_or(Error::NoMemory)?;
         // All of it would be brought in when it is opened, if all memory to come is locked. That it was not is no error.

@@ -1,5 +1,10 @@
 //! The host driver has no memory left, at each of its calls in turn, or loses the device: `libfaulty_host.so` plays it.
 
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "calls of a device stand on one argument: valid usage"
+)]
+
 use ash::vk;
 use lockstep_harness::process::Holdings;
 use lockstep_harness::{

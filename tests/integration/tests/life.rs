@@ -215,9 +215,10 @@ fn load_and_unload(seed: u8) {
     bytes.fill(0, 1 << 20, seed);
     // SAFETY: See above.
     let queue = unsafe { device.get_device_queue(0, 0) };
-    // SAFETY: See above. Flushes, and waits.
-    unsafe { device.queue_submit(queue, &[], vk::Fence::null()).and_then(|()| device.device_wait_idle()) }
-        .expect("vkQueueSubmit");
+    // SAFETY: See above. Flushes.
+    unsafe { device.queue_submit(queue, &[], vk::Fence::null()) }.expect("vkQueueSubmit");
+    // SAFETY: See above.
+    unsafe { device.device_wait_idle() }.expect("vkDeviceWaitIdle");
     assert_eq!(bytes.load(12_345), seed);
     // SAFETY: See above.
     unsafe { device.free_memory(memory, None) };
