@@ -48,7 +48,8 @@ fn a_hundred_devices_that_leave_mapped_memory_leave_nothing_behind() {
         Holdings::now()
     };
     let warm = devices(0..10);
-    devices(10..50).assert_no_more_than(&warm, 4 << 20);
+    // The host's heap may keep a buffer or two; 80 are more.
+    devices(10..50).assert_no_more_than(&warm, 32 << 20);
 }
 
 #[test]
