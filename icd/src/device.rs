@@ -539,7 +539,7 @@ unsafe fn host_request(
         );
         return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
     }
-    let host = host_extensions(physical);
+    let host = host_extensions(physical)?;
     let passed = extensions::device(host.clone());
     let named = |list: &[vk::ExtensionProperties], name: &CStr| {
         list.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name))
@@ -624,10 +624,9 @@ fn addresses(chain: &mut Chain) -> bool {
 }
 
 /// The device extensions of the host.
-pub fn host_extensions(physical: &PhysicalDevice) -> Vec<vk::ExtensionProperties> {
+pub fn host_extensions(physical: &PhysicalDevice) -> Result<Vec<vk::ExtensionProperties>, vk::Result> {
     // SAFETY: the physical device is alive.
     unsafe { physical.instance.fns.enumerate_device_extension_properties(physical.handle) }
-        .unwrap_or_default()
 }
 
 fn has_timeline_semaphores(physical: &PhysicalDevice) -> bool {

@@ -292,6 +292,8 @@ fn a_flush_leaves_host_memory_alone_where_the_cpu_wrote_nothing() {
     let guest = device.bo_map(bo).unwrap();
     guest.store_byte(5, 1);
     device.flush().unwrap();
+    // What has changed is looked at once more.
+    device.flush().unwrap();
     // Nobody may write it; so it shows who does.
     host.block(0).store_byte(6, 0xee);
     device.flush().unwrap();

@@ -122,7 +122,10 @@ pub(super) unsafe extern "system" fn enumerate_device_extension_properties(
         return vk::Result::ERROR_LAYER_NOT_PRESENT;
     }
     let state = state!(PHYSICAL_DEVICES, device);
-    let list = extensions::device(host_extensions(&state));
+    let list = match host_extensions(&state) {
+        Ok(host) => extensions::device(host),
+        Err(result) => return result,
+    };
     // SAFETY: valid usage.
     unsafe { fill(&list, count, out) }
 }

@@ -72,7 +72,7 @@ impl Arena {
     /// Reserves `bytes` bytes of address space.
     pub fn new(name: &str, bytes: u64) -> Result<Self> {
         let count = bytes.next_multiple_of(CHUNK * PAGE_SIZE) / PAGE_SIZE;
-        let pages = TwiceMapped::new(name, count * PAGE_SIZE)?;
+        let pages = TwiceMapped::reserve(name, count * PAGE_SIZE)?;
         let mut free = RangeSet::new();
         free.insert(0..count);
         Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK) })
@@ -82,6 +82,7 @@ impl Arena {
     pub fn alloc(&mut self, count: u64) -> Result<Range<Pgoff>> {
         let gap = self.free.iter().find(|gap| gap.end - gap.start >= count).ok_or(Error::NoMemory)?;
         let node = gap.start..gap.start + count;
+        self.pages.open(node.end * PAGE_SIZE)?;
         self.free.remove(node.clone());
         Ok(node)
     }

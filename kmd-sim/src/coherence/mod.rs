@@ -18,6 +18,7 @@
 //! | [`lazy`] | or later, when the CPU touches it | `vmwgfx_page_dirty.c`: `vmw_bo_vm_fault` |
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
+//! | [`watch`] | writes that land later than they are reported | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
 
 pub mod arena;
@@ -38,4 +39,5 @@ pub mod server;
 pub mod state;
 pub mod twin;
 pub mod validation;
+pub mod watch;
 pub mod write_set;

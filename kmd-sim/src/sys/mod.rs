@@ -7,5 +7,6 @@ pub mod protect;
 pub mod rundown;
 pub mod signals;
 pub mod sigsegv;
+pub mod status;
 pub mod userfaultfd;
 pub mod zeroed;

@@ -100,20 +100,25 @@ pub fn host_manifest() -> PathBuf {
     }
 }
 
-fn built_library(name: &str) -> PathBuf {
+/// Returns the path of a library of this workspace that was built for the running executable.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn built(library: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
     // Test executables lie in target/<profile>/deps, where cargo puts the library too; applications lie one
     // directory up.
     let found =
-        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(name), d.join("deps").join(name)]);
+        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(library), d.join("deps").join(library)]);
     found
         .into_iter()
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("no {name} beside {}: is it built?", executable.display()))
+        .unwrap_or_else(|| panic!("no {library} beside {}: was it built?", executable.display()))
 }
 
 fn write_manifest(name: &str) -> PathBuf {
-    let library = built_library(name);
+    let library = built(name);
     let manifest = library.with_extension("json");
     let text = format!(
         concat!(
