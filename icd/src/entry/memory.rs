@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use ash::vk;
 use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
@@ -70,7 +70,7 @@ pub(super) unsafe extern "system" fn allocate_memory(
         state.emulated.fetch_add(1, Ordering::Release);
     }
     log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
-    state.memories.insert(handle, Arc::new(Memory { kind, size, bo, mapped_end: AtomicU64::new(0) }));
+    state.memories.insert(handle, Arc::new(Memory::new(kind, size, bo)));
     result
 }
 
@@ -118,7 +118,7 @@ fn map(
                 lookup::activate();
             }
             let guest = state.km.bo_map(bo).map_err(|error| {
-                log::error!("vkMapMemory of {} bytes: {error}", memory.size);
+                log::error!("vkMapMemory of {memory}: {error}");
                 vk::Result::ERROR_MEMORY_MAP_FAILED
             })?;
             let offset = usize::try_from(offset).map_err(|_| vk::Result::ERROR_MEMORY_MAP_FAILED)?;

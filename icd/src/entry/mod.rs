@@ -9,6 +9,7 @@
 //! | [`memory`] | "Memory Allocation" |
 //! | [`resource`], [`view`] | "Resource Creation" |
 //! | [`descriptor`] | "Resource Descriptors" |
+//! | [`debug`] | "Debugging": names of objects |
 //! | [`pipeline`] | "Shaders", "Pipelines" |
 //! | [`command`] | "Command Buffers", and what is recorded in them |
 //! | [`pass`] | "Render Pass", pools of "Queries" |
@@ -21,6 +22,7 @@
 //! being alive. This is the one argument behind their unsafe blocks.
 
 pub mod command;
+pub mod debug;
 pub mod descriptor;
 pub mod device;
 pub mod instance;

@@ -82,6 +82,33 @@ pub(super) unsafe extern "system" fn get_physical_device_features2(
     }
 }
 
+/// `vkGetPhysicalDeviceExternalSemaphoreProperties`: none can be shared, whatever the host can. What others signal
+/// would be a flush point, and what they wait for a completion point, that nobody here notices.
+pub(super) unsafe extern "system" fn get_physical_device_external_semaphore_properties(
+    _device: vk::PhysicalDevice,
+    _info: *const vk::PhysicalDeviceExternalSemaphoreInfo<'_>,
+    out: *mut vk::ExternalSemaphoreProperties<'_>,
+) {
+    // SAFETY: valid usage.
+    let out = unsafe { &mut *out };
+    out.export_from_imported_handle_types = vk::ExternalSemaphoreHandleTypeFlags::empty();
+    out.compatible_handle_types = vk::ExternalSemaphoreHandleTypeFlags::empty();
+    out.external_semaphore_features = vk::ExternalSemaphoreFeatureFlags::empty();
+}
+
+/// `vkGetPhysicalDeviceExternalFenceProperties`: none can be shared, as with semaphores.
+pub(super) unsafe extern "system" fn get_physical_device_external_fence_properties(
+    _device: vk::PhysicalDevice,
+    _info: *const vk::PhysicalDeviceExternalFenceInfo<'_>,
+    out: *mut vk::ExternalFenceProperties<'_>,
+) {
+    // SAFETY: valid usage.
+    let out = unsafe { &mut *out };
+    out.export_from_imported_handle_types = vk::ExternalFenceHandleTypeFlags::empty();
+    out.compatible_handle_types = vk::ExternalFenceHandleTypeFlags::empty();
+    out.external_fence_features = vk::ExternalFenceFeatureFlags::empty();
+}
+
 /// `vkGetPhysicalDeviceMemoryProperties`
 pub(super) unsafe extern "system" fn get_physical_device_memory_properties(
     device: vk::PhysicalDevice,
