@@ -546,6 +546,11 @@ unsafe fn host_request(
     } else {
         chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
     }
+    let structures = chain.get_mut::<vk::PhysicalDeviceAccelerationStructureFeaturesKHR<'_>>();
+    if structures.is_some_and(|features| features.acceleration_structure_host_commands == vk::TRUE) {
+        log::error!("the feature accelerationStructureHostCommands is not offered");
+        return Err(vk::Result::ERROR_FEATURE_NOT_PRESENT);
+    }
     // SAFETY: valid usage.
     let features = unsafe { info.p_enabled_features.as_ref() }.copied();
     let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);

@@ -80,6 +80,11 @@ impl<H: HostDevice> Device<H> {
         }
     }
 
+    /// Bytes of system memory that guest pages and twins take, besides host memory.
+    pub fn resident_bytes(&self) -> u64 {
+        self.reserve().resident_bytes()
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         self.reserve().stats

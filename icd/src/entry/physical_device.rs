@@ -4,10 +4,11 @@
 #![allow(unsafe_code, reason = "entry points")]
 
 use std::ffi::{CStr, c_char};
+use std::sync::Arc;
 
 use ash::vk;
 
-use super::{PHYSICAL_DEVICES, fill, state};
+use super::{DEVICES, PHYSICAL_DEVICES, fill, state};
 use crate::chain;
 use crate::device::host_extensions;
 use crate::extensions;
@@ -134,7 +135,11 @@ pub(super) unsafe extern "system" fn get_physical_device_memory_properties2(
     // SAFETY: a valid chain of outputs.
     let budget = unsafe { chain::find_mut::<vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>>(out.p_next) };
     if let Some(budget) = budget {
-        state.types.translate_budget(budget);
+        let mut devices = Vec::new();
+        DEVICES.try_for_each(|device| devices.push(Arc::clone(device)));
+        devices.retain(|device| device.physical.handle == state.handle);
+        let guest = devices.iter().map(|device| device.km.resident_bytes()).sum();
+        state.types.translate_budget(budget, guest);
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
+//! | `resident` | how much memory all this takes | – |
 
 pub mod arena;
 pub mod bo;
@@ -32,6 +33,7 @@ pub mod policy;
 #[cfg(all(test, shuttle))]
 mod races;
 pub mod readback;
+mod resident;
 pub mod server;
 pub mod state;
 pub mod twin;

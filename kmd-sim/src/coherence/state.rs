@@ -122,7 +122,7 @@ pub struct State<H: HostDevice> {
     pub(super) this: Weak<Mutex<Self>>,
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
-    explicit: Option<Arena>,
+    pub(super) explicit: Option<Arena>,
     /// Objects with recorded dirty pages.
     pub(super) dirty_bos: Vec<BoId>,
     /// Coherent objects that are mapped.

@@ -80,6 +80,21 @@ pub fn manifest_under_test() -> PathBuf {
     }
 }
 
+/// Returns the library a manifest names.
+///
+/// # Panics
+///
+/// If the manifest cannot be read, or names none.
+pub fn library_of(manifest: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(manifest).expect("a manifest");
+    let after = text.split_once("\"library_path\"").expect("a library").1;
+    let name = after.split('"').nth(1).expect("a path");
+    match name.contains('/') {
+        true => manifest.with_file_name(name),
+        false => PathBuf::from(name),
+    }
+}
+
 fn built_library() -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
     // Test executables lie in target/<profile>/deps, where cargo puts the library too; applications lie one

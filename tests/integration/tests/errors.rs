@@ -1,8 +1,11 @@
 //! Bad options and missing hosts give one line that says what is wrong, and leave other drivers alone.
 
 use ash::vk;
+use ash::vk::Handle;
 use lockstep_harness::gpu::Instance;
-use lockstep_harness::{Buffer, Gpu, PAGE, loader, lockstep_under_test, pattern, process, skip};
+use lockstep_harness::{
+    Buffer, Gpu, Kind, Memory, PAGE, loader, lockstep_under_test, pattern, process, skip,
+};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -158,4 +161,66 @@ fn loaded_library(name: &str) -> PathBuf {
     let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
     let versioned = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(name));
     PathBuf::from(paths.into_iter().find(versioned).unwrap_or_else(|| panic!("{name} is not loaded")))
+}
+
+/// More than a process can map that may only make files of `FILE` bytes.
+const FILE: u64 = 64 << 20;
+
+#[test]
+#[ignore = "a child of the test below"]
+fn child_maps_too_much() {
+    let limit = libc::rlimit { rlim_cur: FILE, rlim_max: FILE };
+    // SAFETY: The limit is a whole structure.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    let marker = ash::ext::debug_marker::NAME;
+    if !Gpu::new().advertises(marker) {
+        println!("\nnamed=false");
+        return;
+    }
+    let gpu = Gpu::builder().device_extension(marker).build();
+    let size = usize::try_from(FILE + 4096).expect("64 bits");
+    let memory = Memory::new(&gpu, Kind::Coherent, size);
+    let functions = ash::ext::debug_marker::Device::new(gpu.instance().raw(), gpu.raw());
+    let name = vk::DebugMarkerObjectNameInfoEXT::default()
+        .object_type(vk::DebugReportObjectTypeEXT::DEVICE_MEMORY)
+        .object_name(c"staging");
+    let name = vk::DebugMarkerObjectNameInfoEXT { object: memory.raw().as_raw(), ..name };
+    // SAFETY: The memory is alive.
+    unsafe { functions.debug_marker_set_object_name(&name) }.expect("vkDebugMarkerSetObjectNameEXT");
+    let flags = vk::MemoryMapFlags::empty();
+    // SAFETY: The memory is not mapped.
+    let mapped = unsafe { gpu.raw().map_memory(memory.raw(), 0, vk::WHOLE_SIZE, flags) };
+    println!("\nnamed=true\nmapped={}", mapped == Err(vk::Result::ERROR_MEMORY_MAP_FAILED));
+}
+
+#[test]
+fn memory_that_cannot_be_mapped_is_called_by_its_name() {
+    if !lockstep_under_test() {
+        skip("the message is Lockstep's");
+        return;
+    }
+    let output = process::output(&mut process::child("child_maps_too_much"));
+    if process::value_of(&output, "named") == "false" {
+        skip("the host cannot name objects");
+        return;
+    }
+    assert_eq!(process::value_of(&output, "mapped"), "true");
+    let lines = lines_of_lockstep(&output);
+    assert!(lines.iter().any(|line| line.contains("vkMapMemory of \"staging\", ")), "{lines:?}");
+}
+
+#[test]
+fn building_acceleration_structures_on_the_host_is_refused() {
+    if !lockstep_under_test() {
+        skip("other drivers may do it");
+        return;
+    }
+    let gpu = Gpu::new();
+    let mut structures = vk::PhysicalDeviceAccelerationStructureFeaturesKHR::default()
+        .acceleration_structure_host_commands(true);
+    let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
+    let info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).push_next(&mut structures);
+    // SAFETY: The physical device is of this instance, and every pointer in `info` outlives the call.
+    let device = unsafe { gpu.instance().raw().create_device(gpu.physical(), &info, None) };
+    assert_eq!(device.err(), Some(vk::Result::ERROR_FEATURE_NOT_PRESENT));
 }

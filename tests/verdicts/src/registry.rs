@@ -118,7 +118,7 @@ pub struct Item {
 
 impl Item {
     /// The first version or extension it belongs to that is `there`.
-    pub fn offered_by<'a>(&'a self, there: impl Fn(&str) -> bool) -> Option<&'a str> {
+    pub fn offered_by(&self, there: impl Fn(&str) -> bool) -> Option<&str> {
         let all = |names: &Vec<String>| names.iter().all(|name| there(name));
         let found =
             |owner: &&Owner| there(&owner.name) && (owner.needs.is_empty() || owner.needs.iter().any(all));
