@@ -85,6 +85,11 @@ impl<H: HostDevice> Device<H> {
         self.reserve().resident_bytes()
     }
 
+    /// Whether an address of the process lies in the application's view of guest pages.
+    pub fn is_guest_address(&self, address: usize) -> bool {
+        self.reserve().is_guest_address(address)
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         self.reserve().stats

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use ash::vk;
 use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
 
-use super::{DEVICES, code, slice, state};
+use super::{DEVICES, all_devices, code, slice, state};
 use crate::chain;
 use crate::device::{DeviceState, Memory};
 use crate::memory_types::Kind;
@@ -34,6 +34,12 @@ unsafe fn is_external(info: &vk::MemoryAllocateInfo<'_>) -> bool {
         || export.is_some_and(|export| !export.handle_types.is_empty())
 }
 
+/// Whether an address lies in mapped memory of ours, of any device. Such memory cannot be imported as the host's:
+/// the device would write guest pages, and would not see what is written to the memory behind them.
+fn is_guest_address(pointer: *const c_void) -> bool {
+    all_devices().iter().any(|device| device.km.is_guest_address(pointer.addr()))
+}
+
 /// `vkAllocateMemory`
 pub(super) unsafe extern "system" fn allocate_memory(
     device: vk::Device,
@@ -47,6 +53,12 @@ pub(super) unsafe extern "system" fn allocate_memory(
     let Some(memory_type) = state.physical.types.get(info.memory_type_index) else {
         return vk::Result::ERROR_UNKNOWN;
     };
+    // SAFETY: valid usage.
+    let import = unsafe { chain::find::<vk::ImportMemoryHostPointerInfoEXT<'_>>(info.p_next) };
+    if import.is_some_and(|import| !import.handle_type.is_empty() && is_guest_address(import.p_host_pointer))
+    {
+        return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
+    }
     let host_info = vk::MemoryAllocateInfo { memory_type_index: memory_type.host, ..*info };
     // SAFETY: the application's arguments with the host's type.
     let result =
@@ -227,9 +239,9 @@ pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
     code(copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_invalidate(bo, bytes)))
 }
 
-/// Defines an entry point that says which memory types can import a handle.
+/// Defines an entry point that says which memory types can import a handle, if any can.
 macro_rules! import_properties {
-    ($name:ident, $host:ident, $handle:ty, $properties:ident, $doc:literal) => {
+    ($name:ident, $host:ident, $handle:ty, $properties:ident, $refuse:expr, $doc:literal) => {
         #[doc = $doc]
         pub(super) unsafe extern "system" fn $name(
             device: vk::Device,
@@ -239,6 +251,9 @@ macro_rules! import_properties {
         ) -> vk::Result {
             let state = state!(DEVICES, device);
             let Some(host) = state.later.$host else { return vk::Result::ERROR_UNKNOWN };
+            if $refuse(handle) {
+                return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
+            }
             // SAFETY: valid usage.
             let result = unsafe { host(device, handle_type, handle, out) };
             if result == vk::Result::SUCCESS {
@@ -256,6 +271,7 @@ import_properties!(
     memory_fd_properties,
     i32,
     MemoryFdPropertiesKHR,
+    |_| false,
     "`vkGetMemoryFdPropertiesKHR`"
 );
 import_properties!(
@@ -263,5 +279,6 @@ import_properties!(
     memory_host_pointer_properties,
     *const c_void,
     MemoryHostPointerPropertiesEXT,
+    is_guest_address,
     "`vkGetMemoryHostPointerPropertiesEXT`"
 );

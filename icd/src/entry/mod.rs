@@ -37,6 +37,8 @@ pub mod sync;
 mod table;
 pub mod view;
 
+use std::sync::Arc;
+
 use ash::vk;
 
 use crate::device::{DeviceState, QueueState};
@@ -51,6 +53,13 @@ pub static PHYSICAL_DEVICES: HandleMap<vk::PhysicalDevice, PhysicalDevice> = Han
 pub static DEVICES: HandleMap<vk::Device, DeviceState> = HandleMap::new();
 /// Queues of all devices.
 pub static QUEUES: HandleMap<vk::Queue, QueueState> = HandleMap::new();
+
+/// All devices of the process, to be asked one after the other.
+fn all_devices() -> Vec<Arc<DeviceState>> {
+    let mut devices = Vec::new();
+    DEVICES.for_each(|device| devices.push(Arc::clone(device)));
+    devices
+}
 
 /// The state of a handle; a command on a handle we do not know fails.
 macro_rules! state {

@@ -4,11 +4,10 @@
 #![allow(unsafe_code, reason = "entry points")]
 
 use std::ffi::{CStr, c_char};
-use std::sync::Arc;
 
 use ash::vk;
 
-use super::{DEVICES, PHYSICAL_DEVICES, fill, state};
+use super::{PHYSICAL_DEVICES, all_devices, fill, state};
 use crate::chain;
 use crate::device::host_extensions;
 use crate::extensions;
@@ -135,10 +134,8 @@ pub(super) unsafe extern "system" fn get_physical_device_memory_properties2(
     // SAFETY: a valid chain of outputs.
     let budget = unsafe { chain::find_mut::<vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>>(out.p_next) };
     if let Some(budget) = budget {
-        let mut devices = Vec::new();
-        DEVICES.try_for_each(|device| devices.push(Arc::clone(device)));
-        devices.retain(|device| device.physical.handle == state.handle);
-        let guest = devices.iter().map(|device| device.km.resident_bytes()).sum();
+        let devices = all_devices().into_iter().filter(|device| device.physical.handle == state.handle);
+        let guest = devices.map(|device| device.km.resident_bytes()).sum();
         state.types.translate_budget(budget, guest);
     }
 }

@@ -18,7 +18,7 @@
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
-//! | `resident` | how much memory all this takes | – |
+//! | `guest` | guest pages as a whole: how much memory, and where | – |
 
 pub mod arena;
 pub mod bo;
@@ -26,6 +26,7 @@ pub mod bound;
 pub mod device;
 pub mod fence;
 pub mod gathered;
+mod guest;
 pub mod lazy;
 pub mod merge;
 pub mod page;
@@ -33,7 +34,6 @@ pub mod policy;
 #[cfg(all(test, shuttle))]
 mod races;
 pub mod readback;
-mod resident;
 pub mod server;
 pub mod state;
 pub mod twin;
