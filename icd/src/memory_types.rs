@@ -308,8 +308,10 @@ mod tests {
     fn guest_pages_count_in_the_heap_that_is_system_memory() {
         let used = |host: vk::PhysicalDeviceMemoryProperties, profile| {
             let table = MemoryTypes::new(&host, profile, false);
-            let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
-            budget.heap_budget = [2 << 30; vk::MAX_MEMORY_HEAPS];
+            let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT {
+                heap_budget: [2 << 30; vk::MAX_MEMORY_HEAPS],
+                ..Default::default()
+            };
             budget.heap_usage[..2].copy_from_slice(&[100, 200]);
             table.translate_budget(&mut budget, 7);
             let heaps = table.properties().memory_heap_count as usize;
