@@ -43,7 +43,9 @@ pub fn page(verdicts: &Verdicts, ash: &Ash, ash_version: &str) -> String {
     by_reason(&mut page, &verdicts.withheld);
 
     page += "\n## Commands and structures\n";
-    for (section, rows) in &sections {
+    let is_version = |(section, _): &(&String, _)| section.starts_with("VK_VERSION_");
+    let (versions, extensions): (Vec<_>, Vec<_>) = sections.iter().partition(is_version);
+    for (section, rows) in versions.into_iter().chain(extensions) {
         let title = match section.strip_prefix("VK_VERSION_") {
             Some(version) => format!("Vulkan {}", version.replace('_', ".")),
             None => section.clone(),
