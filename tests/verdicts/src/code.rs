@@ -62,6 +62,7 @@ fn all_code(folder: &Path, text: &mut String) -> Result<()> {
             all_code(&path, text)?;
         } else if path.file_name().is_none_or(|name| name != "generated.rs") {
             *text += &code(&path)?;
+            text.push('\n');
         }
     }
     Ok(())
