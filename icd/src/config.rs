@@ -32,6 +32,31 @@ pub enum Profile {
     Paravirtual,
     /// All memory is both.
     Unified,
+    /// The host's own table.
+    Mirror,
+}
+
+/// How bytes get to host memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// The CPU writes what it sees well; the device copies where it does not.
+    #[default]
+    Auto,
+    /// The CPU writes; memory that it does not see is not offered as visible.
+    Mapped,
+    /// The device copies.
+    Dma,
+}
+
+impl Transport {
+    /// The name options and logs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Mapped => "mapped",
+            Self::Dma => "dma",
+        }
+    }
 }
 
 impl Profile {
@@ -40,6 +65,7 @@ impl Profile {
         match self {
             Self::Paravirtual => "paravirtual",
             Self::Unified => "unified",
+            Self::Mirror => "mirror",
         }
     }
 }
@@ -57,6 +83,8 @@ pub struct Config {
     pub tracker: TrackerChoice,
     /// `LOCKSTEP_READBACK`.
     pub readback: Readback,
+    /// `LOCKSTEP_TRANSPORT`.
+    pub transport: Transport,
     /// `LOCKSTEP_STATS`: where counters are written.
     pub stats: Option<PathBuf>,
     /// `LOCKSTEP_LOG`; `None` for the default.
@@ -78,16 +106,20 @@ impl Config {
             (value, bad)
         };
 
-        let (value, bad) = choice(c"LOCKSTEP_PROFILE", "paravirtual or unified");
+        let (value, bad) = choice(c"LOCKSTEP_PROFILE", "paravirtual, unified or mirror");
         let profile = match value.as_str() {
             "" | "paravirtual" => Profile::Paravirtual,
             "unified" => Profile::Unified,
+            "mirror" => Profile::Mirror,
             _ => return Err(bad),
         };
-        let (value, bad) = choice(c"LOCKSTEP_TRANSPORT", "auto or mapped");
-        if !["", "auto", "mapped"].contains(&value.as_str()) {
-            return Err(bad);
-        }
+        let (value, bad) = choice(c"LOCKSTEP_TRANSPORT", "auto, mapped or dma");
+        let transport = match value.as_str() {
+            "" | "auto" => Transport::Auto,
+            "mapped" => Transport::Mapped,
+            "dma" => Transport::Dma,
+            _ => return Err(bad),
+        };
         let (value, bad) = choice(c"LOCKSTEP_READBACK", "auto, eager or lazy");
         let readback = match value.as_str() {
             "" | "auto" => Readback::Auto,
@@ -125,6 +157,7 @@ impl Config {
             native_type,
             tracker,
             readback,
+            transport,
             stats: path(c"LOCKSTEP_STATS"),
             log,
         })
@@ -175,7 +208,7 @@ mod tests {
             (c"LOCKSTEP_PROFILE", "unified"),
             (c"LOCKSTEP_NATIVE_TYPE", "1"),
             (c"LOCKSTEP_TRACKER", "sigsegv"),
-            (c"LOCKSTEP_TRANSPORT", "mapped"),
+            (c"LOCKSTEP_TRANSPORT", "dma"),
             (c"LOCKSTEP_READBACK", "lazy"),
             (c"LOCKSTEP_STATS", "/s"),
             (c"LOCKSTEP_LOG", "trace"),
@@ -186,6 +219,7 @@ mod tests {
             native_type: true,
             tracker: TrackerChoice::Only(TrackerKind::Sigsegv),
             readback: Readback::Lazy,
+            transport: Transport::Dma,
             stats: Some("/s".into()),
             log: Some(LevelFilter::Trace),
         };

@@ -12,6 +12,7 @@ use ash::vk;
 use kmd_sim::uapi::{BoId, ContextId, Device, ResourceId, Writes};
 
 use crate::chain::Chain;
+use crate::entry::slice;
 use crate::extensions::{self, MAP_MEMORY2};
 use crate::handles::HandleMap;
 use crate::host::commands::Commands;
@@ -21,7 +22,8 @@ use crate::record::passes::{CommandPools, Framebuffer, QueryPool, RenderPass};
 use crate::record::{Objects, lookup};
 use crate::resources::{Place, Resource};
 use crate::submission::Signals;
-use crate::transport::{MappedHost, vk_result};
+use crate::transport::dma::{Dma, Functions};
+use crate::transport::{Host, vk_result};
 
 /// Functions of versions after 1.0, under their own or an extension's name.
 pub(crate) struct LaterFns {
@@ -69,6 +71,8 @@ pub(crate) struct LaterFns {
     pub get_semaphore_counter_value: Option<vk::PFN_vkGetSemaphoreCounterValue>,
     /// `vkSignalSemaphore`
     pub signal_semaphore: Option<vk::PFN_vkSignalSemaphore>,
+    /// `vkQueuePresentKHR`
+    pub queue_present: Option<vk::PFN_vkQueuePresentKHR>,
     /// `vkAcquireNextImageKHR`
     pub acquire_next_image: Option<vk::PFN_vkAcquireNextImageKHR>,
     /// `vkAcquireNextImage2KHR`
@@ -86,6 +90,15 @@ pub(crate) struct LaterFns {
 }
 
 impl LaterFns {
+    /// Those that transport `dma` needs.
+    fn for_dma(&self) -> Option<Functions> {
+        Some(Functions {
+            queue_submit2: self.queue_submit2?,
+            wait_semaphores: self.wait_semaphores?,
+            get_semaphore_counter_value: self.get_semaphore_counter_value?,
+        })
+    }
+
     fn load(get: impl Fn(&CStr) -> vk::PFN_vkVoidFunction) -> Self {
         // SAFETY: each name stands for the type of its member.
         unsafe {
@@ -143,6 +156,7 @@ impl LaterFns {
                     &[c"vkGetSemaphoreCounterValue", c"vkGetSemaphoreCounterValueKHR"],
                 ),
                 signal_semaphore: load(&get, &[c"vkSignalSemaphore", c"vkSignalSemaphoreKHR"]),
+                queue_present: load(&get, &[c"vkQueuePresentKHR"]),
                 acquire_next_image: load(&get, &[c"vkAcquireNextImageKHR"]),
                 acquire_next_image2: load(&get, &[c"vkAcquireNextImage2KHR"]),
                 wait_for_present: load(&get, &[c"vkWaitForPresentKHR"]),
@@ -168,7 +182,7 @@ pub struct DeviceState {
     /// The host's recording functions.
     pub commands: &'static Commands,
     /// The simulated kernel driver.
-    pub km: Device<MappedHost>,
+    pub km: Device<Host>,
     /// Memory objects.
     pub memories: HandleMap<vk::DeviceMemory, Memory>,
     /// Buffers.
@@ -248,6 +262,8 @@ pub struct QueueState {
     pub handle: vk::Queue,
     /// Its device.
     pub device: Arc<DeviceState>,
+    /// Its family.
+    pub family: u32,
     /// Made at the first submission that needs it.
     context: Mutex<Option<(ContextId, vk::Semaphore)>>,
 }
@@ -305,7 +321,12 @@ impl DeviceState {
             unsafe { (fns.fp_v1_0().destroy_device)(handle, allocator) };
             return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
         };
-        let host = MappedHost::new(handle, fns.fp_v1_0().map_memory, counter);
+        let dma = later.for_dma().filter(|_| physical.types.needs_dma()).map(|later| {
+            // SAFETY: the caller's.
+            let families = unsafe { families(info) };
+            Dma::new(fns.clone(), later, physical.host_memory_properties(), families, physical.driver_id())
+        });
+        let host = Host::new(handle, fns.fp_v1_0().map_memory, counter, dma);
         // SAFETY: the caller's.
         let map_memory2 = unsafe { enabled_extensions(info) }.any(|name| name == MAP_MEMORY2);
         Ok(Self {
@@ -337,8 +358,16 @@ impl DeviceState {
         })
     }
 
+    /// The transport of memory that is not mapped, if there is such.
+    pub fn dma(&self) -> Option<&Dma> {
+        self.km.host().dma.as_ref()
+    }
+
     /// Destroys what Lockstep made on the host device.
     pub fn destroy_own_objects(&self) {
+        if let Some(dma) = self.dma() {
+            dma.destroy();
+        }
         for timeline in self.timelines.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // SAFETY: made by us, and the device is idle by valid usage.
             unsafe { self.fns.destroy_semaphore(timeline, None) };
@@ -393,6 +422,19 @@ impl DeviceState {
         self.km.retire_completed();
     }
 
+    /// Makes device writes visible to the CPU as far as they have got, for reports from the middle of a batch.
+    pub fn pull_in_flight(&self) {
+        match self.dma() {
+            Some(dma) => {
+                if let Err(error) = dma.wait_in_flight() {
+                    log::debug!("waiting for batches in flight: {error}");
+                }
+                self.km.retire_completed();
+            }
+            None => self.km.pull_in_flight(),
+        }
+    }
+
     /// Makes the CPU's writes visible to the device.
     pub fn flush(&self) -> Result<(), vk::Result> {
         self.km.flush().map_err(vk_result)
@@ -403,7 +445,8 @@ impl DeviceState {
         ResourceId(self.next_resource.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {
+    /// A timeline of Lockstep's own.
+    pub fn create_timeline(&self) -> Result<vk::Semaphore, vk::Result> {
         let mut timeline = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let info = vk::SemaphoreCreateInfo::default().push_next(&mut timeline);
         // SAFETY: the device is alive, and timeline semaphores are enabled.
@@ -415,8 +458,8 @@ impl DeviceState {
 
 impl QueueState {
     /// State of a queue the host gave out.
-    pub fn new(handle: vk::Queue, device: Arc<DeviceState>) -> Self {
-        Self { handle, device, context: Mutex::new(None) }
+    pub fn new(handle: vk::Queue, family: u32, device: Arc<DeviceState>) -> Self {
+        Self { handle, device, family, context: Mutex::new(None) }
     }
 
     /// What a batch with these command buffers may write; `None` when nobody needs to know of its completion.
@@ -464,7 +507,8 @@ impl QueueState {
         result
     }
 
-    fn context(&self) -> Result<(ContextId, vk::Semaphore), vk::Result> {
+    /// The context of the queue, and its timeline.
+    pub fn context(&self) -> Result<(ContextId, vk::Semaphore), vk::Result> {
         let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(context) = *context {
             return Ok(context);
@@ -472,6 +516,19 @@ impl QueueState {
         let timeline = self.device.create_timeline()?;
         Ok(*context.insert((self.device.km.context_create(timeline), timeline)))
     }
+}
+
+/// The families of an application's queues.
+///
+/// # Safety
+/// `info` is valid.
+unsafe fn families(info: &vk::DeviceCreateInfo<'_>) -> Vec<u32> {
+    // SAFETY: the caller's.
+    let queues = unsafe { slice(info.p_queue_create_infos, info.queue_create_info_count) };
+    let mut families: Vec<u32> = queues.iter().map(|queue| queue.queue_family_index).collect();
+    families.sort_unstable();
+    families.dedup();
+    families
 }
 
 /// The extensions an application enables.
@@ -551,12 +608,42 @@ unsafe fn host_request(
         log::error!("the feature accelerationStructureHostCommands is not offered");
         return Err(vk::Result::ERROR_FEATURE_NOT_PRESENT);
     }
+    if physical.types.needs_dma() {
+        enable_synchronization2(physical, &host, &mut names, &mut chain)?;
+    }
     // SAFETY: valid usage.
     let features = unsafe { info.p_enabled_features.as_ref() }.copied();
     let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);
     let sparse = features.or(features2).is_some_and(|features| features.sparse_binding == vk::TRUE);
     let addresses = addresses(&mut chain);
     Ok(HostRequest { chain, extensions: names, sparse, addresses })
+}
+
+/// Enables what transport `dma` submits with.
+fn enable_synchronization2(
+    physical: &PhysicalDevice,
+    host: &[vk::ExtensionProperties],
+    names: &mut Vec<CString>,
+    chain: &mut Chain,
+) -> Result<(), vk::Result> {
+    let extension = ash::khr::synchronization2::NAME;
+    let has_extension = host.iter().any(|known| known.extension_name_as_c_str() == Ok(extension));
+    let is_core = physical.effective_version() >= vk::API_VERSION_1_3;
+    if !is_core && !has_extension {
+        log::error!("transport dma needs VK_KHR_synchronization2, which the host device does not have");
+        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
+    }
+    if !is_core && !names.iter().any(|name| **name == *extension) {
+        names.push(extension.to_owned());
+    }
+    if let Some(features) = chain.get_mut::<vk::PhysicalDeviceVulkan13Features<'_>>() {
+        features.synchronization2 = vk::TRUE;
+    } else if let Some(features) = chain.get_mut::<vk::PhysicalDeviceSynchronization2Features<'_>>() {
+        features.synchronization2 = vk::TRUE;
+    } else {
+        chain.push(&vk::PhysicalDeviceSynchronization2Features::default().synchronization2(true));
+    }
+    Ok(())
 }
 
 /// Whether the application enables device addresses.

@@ -113,8 +113,28 @@ impl PhysicalDevice {
         }
         // SAFETY: a device of this instance.
         let host = unsafe { instance.fns.get_physical_device_memory_properties(handle) };
-        let types = MemoryTypes::new(&host, instance.config.profile, instance.config.native_type);
+        let types = {
+            let config = &instance.config;
+            MemoryTypes::new(&host, config.profile, config.transport, config.native_type)
+        };
         PHYSICAL_DEVICES.insert(handle, Arc::new(Self { handle, instance: Arc::clone(instance), types }));
+    }
+
+    /// The host's memory types.
+    pub fn host_memory_properties(&self) -> vk::PhysicalDeviceMemoryProperties {
+        // SAFETY: the device is alive as long as its instance is.
+        unsafe { self.instance.fns.get_physical_device_memory_properties(self.handle) }
+    }
+
+    /// The host driver, if it says so.
+    pub fn driver_id(&self) -> vk::DriverId {
+        let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
+        if let Some(properties2) = self.instance.fns2.properties2 {
+            // SAFETY: the device is alive as long as its instance is, and the chain is valid.
+            unsafe { properties2(self.handle, &raw mut properties) };
+        }
+        driver.driver_id
     }
 
     /// The version of Vulkan both it and the application know.

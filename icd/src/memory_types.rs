@@ -12,12 +12,17 @@
 //!
 //! Profile `unified`: the emulated types are `DEVICE_LOCAL` where the host's are, and there is no explicit type.
 //!
+//! Profile `mirror`: the host's own types, with its coherent ones emulated.
+//!
+//! With transport `dma` any host type can stand behind an emulated one. `auto` uses it for types that the CPU does not
+//! see, or only through the bus.
+//!
 //! A type is `DEVICE_LOCAL` if and only if its heap is. Where the host type's heap is and ours must not be,
 //! the table has a second heap of the same size beside it.
 
 use ash::vk;
 
-use crate::config::Profile;
+use crate::config::{Profile, Transport};
 
 type Flags = vk::MemoryPropertyFlags;
 
@@ -52,6 +57,40 @@ pub struct MemoryType {
     pub host: u32,
     /// What stands behind it.
     pub kind: Kind,
+    /// Whether the device copies what the CPU writes to emulated memory, and the other way.
+    pub dma: bool,
+}
+
+/// A host type that can stand behind emulated ones.
+#[derive(Clone, Copy, Debug)]
+struct Backing {
+    index: u32,
+    flags: Flags,
+    heap: u32,
+    dma: bool,
+}
+
+impl Backing {
+    fn new(index: u32, host_type: &vk::MemoryType, transport: Transport) -> Option<Self> {
+        let (flags, heap) = (host_type.property_flags, host_type.heap_index);
+        let mapped = flags.contains(Flags::HOST_VISIBLE | Flags::HOST_COHERENT);
+        let near = flags.contains(Flags::HOST_CACHED) || !flags.contains(Flags::DEVICE_LOCAL);
+        let copied = !flags.intersects(Flags::LAZILY_ALLOCATED | Flags::PROTECTED);
+        let (possible, dma) = match transport {
+            Transport::Mapped => (mapped, false),
+            Transport::Dma => (copied, true),
+            Transport::Auto => (mapped || copied, !(mapped && (near || !copied))),
+        };
+        (possible && !flags.intersects(UNSUPPORTED)).then_some(Self { index, flags, heap, dma })
+    }
+
+    fn is_local(&self) -> bool {
+        self.flags.contains(Flags::DEVICE_LOCAL)
+    }
+
+    fn is_visible(&self) -> bool {
+        self.flags.contains(Flags::HOST_VISIBLE)
+    }
 }
 
 /// One heap of ours.
@@ -71,13 +110,57 @@ pub struct MemoryTypes {
 
 impl MemoryTypes {
     /// Builds the table. `native` adds the host's own coherent type at the end.
-    pub fn new(host: &vk::PhysicalDeviceMemoryProperties, profile: Profile, native: bool) -> Self {
+    pub fn new(
+        host: &vk::PhysicalDeviceMemoryProperties,
+        profile: Profile,
+        transport: Transport,
+        native: bool,
+    ) -> Self {
         let host_types = host.memory_types_as_slice();
-        let usable = |flags: Flags| !flags.intersects(UNSUPPORTED);
         let heaps = host.memory_heaps_as_slice().iter().zip(0..);
         let heaps = heaps.map(|(heap, index)| Heap { size: heap.size, flags: heap.flags, host: index });
         let mut table = Self { types: Vec::new(), heaps: heaps.collect() };
 
+        let backings = (0..).zip(host_types);
+        let mut backings: Vec<_> =
+            backings.filter_map(|(index, host_type)| Backing::new(index, host_type, transport)).collect();
+        // The CPU reads host memory at every pull: cached first, and near the CPU before near the device.
+        backings.sort_by_key(|backing| {
+            (backing.dma, !backing.flags.contains(Flags::HOST_CACHED), backing.is_local())
+        });
+        // Memory that the application flushes is mapped, and so is the host's own.
+        let coherent = (0..)
+            .zip(host_types)
+            .filter_map(|(index, host_type)| Backing::new(index, host_type, Transport::Mapped));
+        let coherent =
+            coherent.min_by_key(|backing| (!backing.flags.contains(Flags::HOST_CACHED), backing.is_local()));
+        match profile {
+            Profile::Paravirtual => {
+                table.add_device_only(host_types);
+                if backings.iter().any(Backing::is_visible) {
+                    backings.retain(Backing::is_visible);
+                }
+                table.add_paravirtual(&backings, coherent);
+            }
+            Profile::Unified => {
+                table.add_device_only(host_types);
+                table.add_unified(&backings);
+            }
+            Profile::Mirror => table.add_mirrored(host_types, transport),
+        }
+        if let (true, Some(coherent)) = (native, coherent) {
+            table.add(coherent.flags, coherent.heap, coherent.index, Kind::Native);
+        }
+        if profile != Profile::Mirror {
+            // A type whose flags are a subset of another's comes first; the order is otherwise ours.
+            table.types.sort_by_key(|t| t.flags.as_raw().count_ones());
+        }
+        table.types.truncate(vk::MAX_MEMORY_TYPES);
+        table
+    }
+
+    fn add_device_only(&mut self, host_types: &[vk::MemoryType]) {
+        let usable = |flags: Flags| !flags.intersects(UNSUPPORTED);
         let local_only =
             |flags: Flags| flags.contains(Flags::DEVICE_LOCAL) && !flags.contains(Flags::HOST_VISIBLE);
         let has_local_only =
@@ -89,71 +172,76 @@ impl MemoryTypes {
             let stands_in = !has_local_only && flags.contains(Flags::DEVICE_LOCAL);
             if usable(flags) && (!visible || stands_in) {
                 let flags = flags & !(Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED);
-                table.add(flags, host_type.heap_index, index, Kind::DeviceOnly);
+                self.add(flags, host_type.heap_index, index, Kind::DeviceOnly);
             }
         }
-
-        let mut coherent: Vec<(u32, vk::MemoryType)> = (0..).zip(host_types.iter().copied()).collect();
-        coherent.retain(|(_, t)| {
-            usable(t.property_flags) && t.property_flags.contains(Flags::HOST_VISIBLE | Flags::HOST_COHERENT)
-        });
-        // The CPU reads host memory at every pull: cached first, and near the CPU before near the device.
-        coherent.sort_by_key(|(_, t)| {
-            (!t.property_flags.contains(Flags::HOST_CACHED), t.property_flags.contains(Flags::DEVICE_LOCAL))
-        });
-        match profile {
-            Profile::Paravirtual => table.add_paravirtual(&coherent),
-            Profile::Unified => table.add_unified(&coherent),
-        }
-        if let (true, Some((index, host_type))) = (native, coherent.first()) {
-            table.add(host_type.property_flags, host_type.heap_index, *index, Kind::Native);
-        }
-        // A type whose flags are a subset of another's comes first; the order is otherwise ours.
-        table.types.sort_by_key(|t| t.flags.as_raw().count_ones());
-        table.types.truncate(vk::MAX_MEMORY_TYPES);
-        table
     }
 
-    /// The visible types of `paravirtual`, over the host's coherent types, best first.
-    fn add_paravirtual(&mut self, coherent: &[(u32, vk::MemoryType)]) {
-        let is_local = |host_type: &vk::MemoryType| host_type.property_flags.contains(Flags::DEVICE_LOCAL);
+    /// The visible types of `paravirtual`, best first. `coherent`: the host's best coherent type.
+    fn add_paravirtual(&mut self, backings: &[Backing], coherent: Option<Backing>) {
         let emulated = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
         let explicit = Flags::HOST_VISIBLE | Flags::HOST_CACHED;
-        let Some((best, best_type)) = coherent.first() else { return };
-        if is_local(best_type) {
+        let Some(best) = backings.first() else { return };
+        if best.is_local() {
             // One memory for all. Three types of which none is a subset of another: cached first, then local,
             // and last the one that must be flushed.
-            for (index, host_type) in coherent {
-                let heap = self.guest_heap(host_type.heap_index);
-                self.add(emulated | Flags::HOST_CACHED, heap, *index, Kind::Emulated);
+            for backing in backings {
+                let heap = self.guest_heap(backing.heap);
+                self.add_emulated(emulated | Flags::HOST_CACHED, heap, backing);
             }
-            self.add(emulated | Flags::DEVICE_LOCAL, best_type.heap_index, *best, Kind::Emulated);
-            self.add(explicit | Flags::DEVICE_LOCAL, best_type.heap_index, *best, Kind::Explicit);
+            self.add_emulated(emulated | Flags::DEVICE_LOCAL, best.heap, best);
+            if let Some(coherent) = coherent {
+                let local = coherent.flags & Flags::DEVICE_LOCAL;
+                self.add(explicit | local, coherent.heap, coherent.index, Kind::Explicit);
+            }
             return;
         }
         // Memory apart. All emulated memory is cached: that a type does not say so lets it stand before the
         // explicit one.
-        for (index, host_type) in coherent {
-            let local = host_type.property_flags & Flags::DEVICE_LOCAL;
-            self.add(emulated | local, host_type.heap_index, *index, Kind::Emulated);
+        for backing in backings {
+            let local = backing.flags & Flags::DEVICE_LOCAL;
+            self.add_emulated(emulated | local, backing.heap, backing);
         }
-        self.add(explicit, best_type.heap_index, *best, Kind::Explicit);
-        for (index, host_type) in coherent.iter().filter(|(_, host_type)| !is_local(host_type)) {
-            self.add(emulated | Flags::HOST_CACHED, host_type.heap_index, *index, Kind::Emulated);
+        if let Some(coherent) = coherent {
+            let local = coherent.flags & Flags::DEVICE_LOCAL;
+            self.add(explicit | local, coherent.heap, coherent.index, Kind::Explicit);
+        }
+        for backing in backings.iter().filter(|backing| !backing.is_local()) {
+            self.add_emulated(emulated | Flags::HOST_CACHED, backing.heap, backing);
         }
     }
 
     /// The visible types of `unified`.
-    fn add_unified(&mut self, coherent: &[(u32, vk::MemoryType)]) {
+    fn add_unified(&mut self, backings: &[Backing]) {
         let emulated = Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED;
-        for (index, host_type) in coherent {
-            let local = host_type.property_flags & Flags::DEVICE_LOCAL;
-            self.add(emulated | local, host_type.heap_index, *index, Kind::Emulated);
+        for backing in backings {
+            let local = backing.flags & Flags::DEVICE_LOCAL;
+            self.add_emulated(emulated | local, backing.heap, backing);
         }
     }
 
+    /// The types of `mirror`. What the host wants flushed, the application flushes with the host.
+    fn add_mirrored(&mut self, host_types: &[vk::MemoryType], transport: Transport) {
+        for (host_type, index) in host_types.iter().zip(0..) {
+            let flags = host_type.property_flags;
+            let coherent = flags.contains(Flags::HOST_VISIBLE | Flags::HOST_COHERENT);
+            match Backing::new(index, host_type, transport).filter(|_| coherent) {
+                Some(backing) => self.add_emulated(flags, backing.heap, &backing),
+                None if flags.contains(Flags::HOST_VISIBLE) => {
+                    self.add(flags, host_type.heap_index, index, Kind::Native);
+                }
+                None => self.add(flags, host_type.heap_index, index, Kind::DeviceOnly),
+            }
+        }
+    }
+
+    fn add_emulated(&mut self, flags: Flags, heap: u32, backing: &Backing) {
+        let (host, dma) = (backing.index, backing.dma);
+        self.types.push(MemoryType { flags, heap, host, kind: Kind::Emulated, dma });
+    }
+
     fn add(&mut self, flags: Flags, heap: u32, host: u32, kind: Kind) {
-        self.types.push(MemoryType { flags, heap, host, kind });
+        self.types.push(MemoryType { flags, heap, host, kind, dma: false });
     }
 
     /// A heap for guest memory over host heap `host`: that heap itself, or one beside it that is not local.
@@ -178,6 +266,11 @@ impl MemoryTypes {
     /// Whether there is an emulated type, without which Lockstep has nothing to give.
     pub fn has_emulated(&self) -> bool {
         self.types.iter().any(|t| t.kind == Kind::Emulated)
+    }
+
+    /// Whether some memory is copied by the device.
+    pub fn needs_dma(&self) -> bool {
+        self.types.iter().any(|t| t.dma)
     }
 
     /// Sum of the heaps that hold guest memory, in bytes.
@@ -267,7 +360,7 @@ mod tests {
 
     #[test]
     fn one_type_of_everything_becomes_one_of_each_kind() {
-        let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, true);
+        let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, Transport::Auto, true);
         let kinds: Vec<_> = table.types.iter().map(|t| t.kind).collect();
         assert_eq!(kinds, [Kind::DeviceOnly, Kind::Emulated, Kind::Emulated, Kind::Explicit, Kind::Native]);
         assert_eq!(table.bits_from_host(1), 0b11111);
@@ -285,11 +378,11 @@ mod tests {
 
     #[test]
     fn a_program_that_never_flushes_finds_coherent_memory_whatever_it_prefers() {
-        let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, false);
+        let table = MemoryTypes::new(&lavapipe(), Profile::Paravirtual, Transport::Auto, false);
         for preferred in [Flags::empty(), Flags::HOST_CACHED, Flags::DEVICE_LOCAL, Flags::HOST_COHERENT] {
             assert_eq!(chosen(&table, Flags::HOST_VISIBLE, preferred), Kind::Emulated, "{preferred:?}");
         }
-        let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, false);
+        let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, Transport::Auto, false);
         for preferred in [Flags::empty(), Flags::DEVICE_LOCAL, Flags::HOST_COHERENT] {
             assert_eq!(chosen(&table, Flags::HOST_VISIBLE, preferred), Kind::Emulated, "{preferred:?}");
         }
@@ -297,7 +390,7 @@ mod tests {
 
     #[test]
     fn unified_memory_is_device_local_and_coherent() {
-        let table = MemoryTypes::new(&lavapipe(), Profile::Unified, false);
+        let table = MemoryTypes::new(&lavapipe(), Profile::Unified, Transport::Auto, false);
         let all = Flags::DEVICE_LOCAL | Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED;
         let types: Vec<_> = table.types.iter().map(|t| (t.flags, t.kind)).collect();
         assert_eq!(types, [(Flags::DEVICE_LOCAL, Kind::DeviceOnly), (all, Kind::Emulated)]);
@@ -327,7 +420,7 @@ mod tests {
 
     #[test]
     fn on_a_discrete_gpu_the_cached_host_type_comes_first() {
-        let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, false);
+        let table = MemoryTypes::new(&discrete(), Profile::Paravirtual, Transport::Auto, false);
         let emulated: Vec<_> =
             table.types.iter().filter(|t| t.kind == Kind::Emulated).map(|t| t.host).collect();
         assert_eq!(emulated, [3, 2, 4, 3, 2]);
@@ -343,13 +436,12 @@ mod tests {
     #[test]
     fn the_rules_of_the_specification_hold() {
         for host in [lavapipe(), discrete()] {
-            for (profile, native) in [
-                (Profile::Paravirtual, false),
-                (Profile::Paravirtual, true),
-                (Profile::Unified, false),
-                (Profile::Unified, true),
-            ] {
-                let table = MemoryTypes::new(&host, profile, native);
+            let transports = [Transport::Auto, Transport::Mapped, Transport::Dma];
+            let profiles = [Profile::Paravirtual, Profile::Unified];
+            let all =
+                transports.into_iter().flat_map(|transport| profiles.map(|profile| (transport, profile)));
+            for ((transport, profile), native) in all.flat_map(|choice| [(choice, false), (choice, true)]) {
+                let table = MemoryTypes::new(&host, profile, transport, native);
                 let properties = table.properties();
                 let types = properties.memory_types_as_slice();
                 for (index, memory_type) in types.iter().enumerate() {

@@ -38,6 +38,12 @@ impl<H: HostDevice> Device<H> {
         self.reserve().bo_map(&self.host, bo)
     }
 
+    /// The bytes of an object whose memory has an image ([`HostDevice::is_image`]) that must be put there before
+    /// the object is mapped: the device may have written them.
+    pub fn bo_missing(&self, bo: BoId) -> Vec<Range<u64>> {
+        self.reserve().missing(bo)
+    }
+
     /// Unmaps a buffer object.
     pub fn bo_unmap(&self, bo: BoId) {
         self.reserve().bo_unmap(bo);

@@ -22,7 +22,7 @@ struct Fixture {
 impl Fixture {
     /// A device with one coherent object, which is not mapped.
     fn new() -> Self {
-        let host = Shared::new();
+        let host = Shared::new(false);
         let device =
             Device::new(host.clone(), 1 << 30, TrackerChoice::Only(TrackerKind::Uffd), Readback::Auto);
         let context = device.context_create(0);

@@ -85,6 +85,36 @@ impl Chain {
         unsafe { Self::copy(p_next, size) }
     }
 
+    /// Copies the nodes that a chain of `VkSubmitInfo2` may have as well as one of `VkSubmitInfo`.
+    ///
+    /// # Safety
+    /// `p_next` is a valid chain.
+    pub unsafe fn of_submit_info2(p_next: *const c_void) -> Self {
+        let is_known = |s_type| s_type == vk::PerformanceQuerySubmitInfoKHR::STRUCTURE_TYPE;
+        let size = size_of::<vk::PerformanceQuerySubmitInfoKHR<'_>>();
+        // SAFETY: the caller's.
+        unsafe { Self::copy(p_next, |s_type| is_known(s_type).then_some(size)) }
+    }
+
+    /// Copies the nodes of a chain of `VkMemoryAllocateInfo` that do not tie the memory to a resource or to others.
+    ///
+    /// # Safety
+    /// `p_next` is a valid chain.
+    pub unsafe fn of_memory_allocate_info(p_next: *const c_void) -> Self {
+        let size = |s_type| match s_type {
+            vk::MemoryAllocateFlagsInfo::STRUCTURE_TYPE => Some(size_of::<vk::MemoryAllocateFlagsInfo<'_>>()),
+            vk::MemoryPriorityAllocateInfoEXT::STRUCTURE_TYPE => {
+                Some(size_of::<vk::MemoryPriorityAllocateInfoEXT<'_>>())
+            }
+            vk::MemoryOpaqueCaptureAddressAllocateInfo::STRUCTURE_TYPE => {
+                Some(size_of::<vk::MemoryOpaqueCaptureAddressAllocateInfo<'_>>())
+            }
+            _ => None,
+        };
+        // SAFETY: the caller's.
+        unsafe { Self::copy(p_next, size) }
+    }
+
     unsafe fn copy(p_next: *const c_void, size_of: impl Fn(vk::StructureType) -> Option<usize>) -> Self {
         let mut chain = Self::default();
         let mut node = p_next.cast::<BaseInStructure<'_>>();

@@ -22,7 +22,8 @@ pub(super) unsafe extern "system" fn create_device(
     match unsafe { DeviceState::create(&physical, &*info, allocator) } {
         Ok(device) => {
             let tracker = physical.instance.config.tracker;
-            log::info!("device created with tracker {}, transport mapped", tracker.expected().name());
+            let transport = if device.dma().is_some() { "dma" } else { "mapped" };
+            log::info!("device created with tracker {}, transport {transport}", tracker.expected().name());
             fork::device_created();
             stats::device_created(physical.instance.config.stats.as_deref());
             // SAFETY: valid usage.
@@ -47,10 +48,10 @@ pub(super) unsafe extern "system" fn destroy_device(
     unsafe { (state.fns.fp_v1_0().destroy_device)(device, allocator) };
 }
 
-fn register_queue(device: Arc<DeviceState>, handle: vk::Queue) {
+fn register_queue(device: Arc<DeviceState>, family: u32, handle: vk::Queue) {
     let known = QUEUES.get(handle).is_some_and(|queue| queue.device.handle == device.handle);
     if !known && handle != vk::Queue::null() {
-        QUEUES.insert(handle, Arc::new(QueueState::new(handle, device)));
+        QUEUES.insert(handle, Arc::new(QueueState::new(handle, family, device)));
     }
 }
 
@@ -65,7 +66,7 @@ pub(super) unsafe extern "system" fn get_device_queue(
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().get_device_queue)(device, family, index, out) };
     // SAFETY: written by the host.
-    register_queue(state, unsafe { *out });
+    register_queue(state, family, unsafe { *out });
 }
 
 /// `vkGetDeviceQueue2`
@@ -78,6 +79,8 @@ pub(super) unsafe extern "system" fn get_device_queue2(
     let Some(get_device_queue2) = state.later.get_device_queue2 else { return };
     // SAFETY: valid usage.
     unsafe { get_device_queue2(device, info, out) };
+    // SAFETY: valid usage.
+    let family = unsafe { (*info).queue_family_index };
     // SAFETY: written by the host.
-    register_queue(state, unsafe { *out });
+    register_queue(state, family, unsafe { *out });
 }

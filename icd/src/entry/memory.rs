@@ -11,10 +11,11 @@ use ash::vk;
 use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
 
 use super::{DEVICES, all_devices, code, slice, state};
-use crate::chain;
+use crate::chain::{self, Chain};
 use crate::device::{DeviceState, Memory};
-use crate::memory_types::Kind;
+use crate::memory_types::{Kind, MemoryType};
 use crate::record::lookup;
+use crate::transport::dma::Dma;
 use crate::transport::vk_result;
 
 /// Whether an allocation shares its payload with others: such memory is the host's own.
@@ -40,6 +41,60 @@ fn is_guest_address(pointer: *const c_void) -> bool {
     all_devices().iter().any(|device| device.km.is_guest_address(pointer.addr()))
 }
 
+/// Allocates memory that the device copies to and from: with a buffer over all of it, and tied to no resource.
+///
+/// # Safety
+/// `info` and its chain are valid, and so is the allocator.
+unsafe fn allocate_remote(
+    state: &DeviceState,
+    dma: &Dma,
+    memory_type: &MemoryType,
+    info: &vk::MemoryAllocateInfo<'_>,
+    allocator: *const vk::AllocationCallbacks<'_>,
+) -> Result<vk::DeviceMemory, vk::Result> {
+    let size = info.allocation_size;
+    let (buffer, requirements) = dma.buffer_for(size)?;
+    // SAFETY: the caller's.
+    let mut chain = unsafe { Chain::of_memory_allocate_info(info.p_next) };
+    let host_info = vk::MemoryAllocateInfo {
+        p_next: chain.head(),
+        allocation_size: requirements.size.max(size),
+        memory_type_index: memory_type.host,
+        ..Default::default()
+    };
+    let allocate = state.fns.fp_v1_0().allocate_memory;
+    let mut memory = vk::DeviceMemory::null();
+    // SAFETY: a chain that lives, the application's allocator.
+    let result = unsafe { allocate(state.handle, &raw const host_info, allocator, &raw mut memory) };
+    if result != vk::Result::SUCCESS {
+        dma.discard_buffer(buffer);
+        return Err(result);
+    }
+    if let Err(error) = dma.add_memory(memory, buffer, size) {
+        dma.discard_buffer(buffer);
+        // SAFETY: nobody has seen it.
+        unsafe { (state.fns.fp_v1_0().free_memory)(state.handle, memory, allocator) };
+        return Err(error);
+    }
+    enter(state, memory, Kind::Emulated, size);
+    Ok(memory)
+}
+
+/// Enters a new memory object.
+fn enter(state: &DeviceState, handle: vk::DeviceMemory, kind: Kind, size: u64) {
+    let sync = match kind {
+        Kind::Explicit => Some(Sync::Explicit),
+        Kind::Emulated => Some(Sync::Coherent),
+        Kind::DeviceOnly | Kind::Native => None,
+    };
+    let bo = sync.map(|sync| state.km.bo_create(size, sync, handle));
+    if kind == Kind::Emulated {
+        state.emulated.fetch_add(1, Ordering::Release);
+    }
+    log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
+    state.memories.insert(handle, Arc::new(Memory::new(kind, size, bo)));
+}
+
 /// `vkAllocateMemory`
 pub(super) unsafe extern "system" fn allocate_memory(
     device: vk::Device,
@@ -59,6 +114,14 @@ pub(super) unsafe extern "system" fn allocate_memory(
     {
         return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
     }
+    // SAFETY: valid usage.
+    if let Some(dma) = state.dma().filter(|_| memory_type.dma && !unsafe { is_external(info) }) {
+        // SAFETY: valid usage.
+        return code(unsafe { allocate_remote(&state, dma, memory_type, info, allocator) }.map(|memory| {
+            // SAFETY: valid usage.
+            unsafe { *out = memory };
+        }));
+    }
     let host_info = vk::MemoryAllocateInfo { memory_type_index: memory_type.host, ..*info };
     // SAFETY: the application's arguments with the host's type.
     let result =
@@ -72,17 +135,7 @@ pub(super) unsafe extern "system" fn allocate_memory(
     // SAFETY: valid usage.
     let external = memory_type.kind != Kind::DeviceOnly && unsafe { is_external(info) };
     let kind = if external { Kind::Native } else { memory_type.kind };
-    let sync = match kind {
-        Kind::Explicit => Some(Sync::Explicit),
-        Kind::Emulated => Some(Sync::Coherent),
-        Kind::DeviceOnly | Kind::Native => None,
-    };
-    let bo = sync.map(|sync| state.km.bo_create(size, sync, handle));
-    if kind == Kind::Emulated {
-        state.emulated.fetch_add(1, Ordering::Release);
-    }
-    log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
-    state.memories.insert(handle, Arc::new(Memory::new(kind, size, bo)));
+    enter(&state, handle, kind, size);
     result
 }
 
@@ -101,6 +154,9 @@ pub(super) unsafe extern "system" fn free_memory(
         if memory.kind == Kind::Emulated {
             state.emulated.fetch_sub(1, Ordering::Release);
         }
+    }
+    if let Some(dma) = state.dma() {
+        dma.remove_memory(memory);
     }
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().free_memory)(device, memory, allocator) };
@@ -129,10 +185,16 @@ fn map(
             if kind == Kind::Emulated {
                 lookup::activate();
             }
-            let guest = state.km.bo_map(bo).map_err(|error| {
-                log::error!("vkMapMemory of {memory}: {error}");
-                vk::Result::ERROR_MEMORY_MAP_FAILED
-            })?;
+            let map = || {
+                state.km.bo_map(bo).map_err(|error| {
+                    log::error!("vkMapMemory of {memory}: {error}");
+                    vk::Result::ERROR_MEMORY_MAP_FAILED
+                })
+            };
+            let guest = match state.dma().filter(|dma| dma.has(handle)) {
+                Some(dma) => dma.map(state, handle, bo, map)??,
+                None => map()?,
+            };
             let offset = usize::try_from(offset).map_err(|_| vk::Result::ERROR_MEMORY_MAP_FAILED)?;
             Ok(guest.as_ptr().wrapping_add(offset).cast())
         }
@@ -197,14 +259,19 @@ pub(super) unsafe extern "system" fn unmap_memory2(
     vk::Result::SUCCESS
 }
 
-/// Copies each range of explicit memory one way. Coherent memory needs nothing: these are hints there.
-fn copy_ranges(
+/// Copies each range of explicit memory one way, and returns those of the host's own memory. Emulated memory needs
+/// nothing: these are hints there.
+fn copy_ranges<'a>(
     state: &DeviceState,
-    ranges: &[vk::MappedMemoryRange<'_>],
+    ranges: &[vk::MappedMemoryRange<'a>],
     copy: impl Fn(BoId, Range<u64>) -> KmResult<()>,
-) -> Result<(), vk::Result> {
+) -> Result<Vec<vk::MappedMemoryRange<'a>>, vk::Result> {
+    let mut native = Vec::new();
     for range in ranges {
         let Some(memory) = state.memories.get(range.memory) else { continue };
+        if memory.kind == Kind::Native {
+            native.push(*range);
+        }
         let (Some(bo), Kind::Explicit) = (memory.bo, memory.kind) else { continue };
         let end = match range.size {
             vk::WHOLE_SIZE => memory.mapped_end.load(Ordering::Relaxed),
@@ -212,7 +279,7 @@ fn copy_ranges(
         };
         copy(bo, range.offset..end).map_err(vk_result)?;
     }
-    Ok(())
+    Ok(native)
 }
 
 /// `vkFlushMappedMemoryRanges`
@@ -224,7 +291,12 @@ pub(super) unsafe extern "system" fn flush_mapped_memory_ranges(
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let ranges = unsafe { slice(ranges, count) };
-    code(copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_flush(bo, bytes)))
+    let native = copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_flush(bo, bytes));
+    code(native.and_then(|native| match native.is_empty() {
+        true => Ok(()),
+        // SAFETY: the application's own ranges.
+        false => unsafe { state.fns.flush_mapped_memory_ranges(&native) },
+    }))
 }
 
 /// `vkInvalidateMappedMemoryRanges`
@@ -236,7 +308,12 @@ pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let ranges = unsafe { slice(ranges, count) };
-    code(copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_invalidate(bo, bytes)))
+    let native = copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_invalidate(bo, bytes));
+    code(native.and_then(|native| match native.is_empty() {
+        true => Ok(()),
+        // SAFETY: the application's own ranges.
+        false => unsafe { state.fns.invalidate_mapped_memory_ranges(&native) },
+    }))
 }
 
 /// Defines an entry point that says which memory types can import a handle, if any can.

@@ -8,10 +8,11 @@
 use ash::vk;
 use kmd_sim::uapi::Writes;
 
-use super::{QUEUES, slice, state};
+use super::{QUEUES, code, slice, state};
 use crate::chain;
 use crate::device::QueueState;
 use crate::submission::{Batches, Batches2};
+use crate::transport::dma::batch::Batch;
 
 /// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the CPU
 /// and hold up what comes behind.
@@ -54,6 +55,11 @@ pub(super) unsafe extern "system" fn queue_submit(
     let host = state.device.fns.fp_v1_0().queue_submit;
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
+    if let Some(dma) = state.device.dma() {
+        // SAFETY: valid usage.
+        let batches = infos.iter().map(|info| unsafe { Batch::of(info) }).collect();
+        return code(dma.submit(&state, batches, fence));
+    }
     // SAFETY: valid usage.
     let batches = infos.iter().map(|info| unsafe { writes(&state, info) }).collect();
     let signals = match state.prepare(batches) {
@@ -82,6 +88,11 @@ pub(super) unsafe extern "system" fn queue_submit2(
     let Some(host) = state.device.later.queue_submit2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
+    if let Some(dma) = state.device.dma() {
+        // SAFETY: valid usage.
+        let batches = infos.iter().map(|info| unsafe { Batch::of2(info) }).collect();
+        return code(dma.submit(&state, batches, fence));
+    }
     // SAFETY: valid usage.
     let batches = infos.iter().map(|info| unsafe { writes2(&state, info) }).collect();
     let signals = match state.prepare(batches) {
@@ -111,11 +122,29 @@ pub(super) unsafe extern "system" fn queue_bind_sparse(
         // SAFETY: valid usage.
         unsafe { record_sparse(&state, info) };
     }
-    if let Err(result) = state.device.flush() {
-        return result;
-    }
     // SAFETY: the application's own arguments.
-    unsafe { (state.device.fns.fp_v1_0().queue_bind_sparse)(queue, count, infos, fence) }
+    let bind = || unsafe { (state.device.fns.fp_v1_0().queue_bind_sparse)(queue, count, infos, fence) };
+    match state.device.dma() {
+        // Batches that come behind it are flushed for.
+        Some(dma) => dma.alone(bind),
+        None => state.device.flush().map_or_else(|result| result, |()| bind()),
+    }
+}
+
+/// `vkQueuePresentKHR`
+pub(super) unsafe extern "system" fn queue_present(
+    queue: vk::Queue,
+    info: *const vk::PresentInfoKHR<'_>,
+) -> vk::Result {
+    let state = state!(QUEUES, queue);
+    let Some(host) = state.device.later.queue_present else { return vk::Result::ERROR_UNKNOWN };
+    // SAFETY: the application's own arguments.
+    let present = || unsafe { host(queue, info) };
+    // Lockstep may be submitting to this queue.
+    match state.device.dma() {
+        Some(dma) => dma.alone(present),
+        None => present(),
+    }
 }
 
 /// Records what memory becomes reachable through which resource.

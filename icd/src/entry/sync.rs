@@ -12,8 +12,10 @@ use ash::vk;
 use kmd_sim::uapi::all_retired;
 
 use super::{DEVICES, QUEUES, state};
+use crate::chain;
 use crate::device::DeviceState;
 use crate::host::commands::Commands;
+use crate::transport::dma::Dma;
 
 /// Returns a result of the host after what it reports is visible.
 fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
@@ -27,7 +29,11 @@ fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
 pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Result {
     let state = state!(QUEUES, queue);
     // SAFETY: valid usage.
-    let result = unsafe { (state.device.fns.fp_v1_0().queue_wait_idle)(queue) };
+    let wait = || unsafe { (state.device.fns.fp_v1_0().queue_wait_idle)(queue) };
+    let result = match state.device.dma() {
+        Some(dma) => dma.wait_idle(Some(queue)).map_or_else(|error| error, |()| dma.alone(wait)),
+        None => wait(),
+    };
     completed(&state.device, result)
 }
 
@@ -35,7 +41,11 @@ pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Re
 pub(super) unsafe extern "system" fn device_wait_idle(device: vk::Device) -> vk::Result {
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
-    let result = unsafe { (state.fns.fp_v1_0().device_wait_idle)(device) };
+    let wait = || unsafe { (state.fns.fp_v1_0().device_wait_idle)(device) };
+    let result = match state.dma() {
+        Some(dma) => dma.wait_idle(None).map_or_else(|error| error, |()| dma.alone(wait)),
+        None => wait(),
+    };
     completed(&state, result)
 }
 
@@ -101,11 +111,49 @@ pub(super) unsafe extern "system" fn signal_semaphore(
 ) -> vk::Result {
     let state = state!(DEVICES, device);
     let Some(host) = state.later.signal_semaphore else { return vk::Result::ERROR_UNKNOWN };
-    if let Err(result) = state.flush() {
-        return result;
+    // SAFETY: valid usage.
+    let signal = || unsafe { host(device, info) };
+    match state.dma() {
+        // What waits for the signal was not submitted yet, and is flushed for then.
+        // SAFETY: valid usage.
+        Some(dma) => dma.signal(unsafe { &*info }, signal),
+        None => state.flush().map_or_else(|error| error, |()| signal()),
+    }
+}
+
+/// `vkCreateSemaphore`
+pub(super) unsafe extern "system" fn create_semaphore(
+    device: vk::Device,
+    info: *const vk::SemaphoreCreateInfo<'_>,
+    allocator: *const vk::AllocationCallbacks<'_>,
+    out: *mut vk::Semaphore,
+) -> vk::Result {
+    let state = state!(DEVICES, device);
+    // SAFETY: valid usage.
+    let result = unsafe { (state.fns.fp_v1_0().create_semaphore)(device, info, allocator, out) };
+    if let (vk::Result::SUCCESS, Some(dma)) = (result, state.dma()) {
+        // SAFETY: valid usage.
+        let kind = unsafe { chain::find::<vk::SemaphoreTypeCreateInfo<'_>>((*info).p_next) };
+        if let Some(kind) = kind.filter(|kind| kind.semaphore_type == vk::SemaphoreType::TIMELINE) {
+            // SAFETY: written by the host.
+            dma.add_semaphore(unsafe { *out }, kind.initial_value);
+        }
+    }
+    result
+}
+
+/// `vkDestroySemaphore`
+pub(super) unsafe extern "system" fn destroy_semaphore(
+    device: vk::Device,
+    semaphore: vk::Semaphore,
+    allocator: *const vk::AllocationCallbacks<'_>,
+) {
+    let state = state!(DEVICES, device; void);
+    if let Some(dma) = state.dma() {
+        dma.remove_semaphore(semaphore);
     }
     // SAFETY: valid usage.
-    unsafe { host(device, info) }
+    unsafe { (state.fns.fp_v1_0().destroy_semaphore)(device, semaphore, allocator) };
 }
 
 /// `vkGetEventStatus`
@@ -115,7 +163,7 @@ pub(super) unsafe extern "system" fn get_event_status(device: vk::Device, event:
     let result = unsafe { (state.fns.fp_v1_0().get_event_status)(device, event) };
     if result == vk::Result::EVENT_SET {
         // It may have been set by the first of many commands.
-        state.km.pull_in_flight();
+        state.pull_in_flight();
     }
     result
 }
@@ -123,7 +171,9 @@ pub(super) unsafe extern "system" fn get_event_status(device: vk::Device, event:
 /// `vkSetEvent`
 pub(super) unsafe extern "system" fn set_event(device: vk::Device, event: vk::Event) -> vk::Result {
     let state = state!(DEVICES, device);
-    if let Err(result) = state.flush() {
+    // Where the device copies, nothing overtakes a batch that waits for an event.
+    let flushed = if state.dma().is_some() { Ok(()) } else { state.flush() };
+    if let Err(result) = flushed {
         return result;
     }
     // SAFETY: valid usage.
@@ -144,11 +194,21 @@ pub(super) unsafe extern "system" fn get_query_pool_results(
     let state = state!(DEVICES, device);
     let host = state.fns.fp_v1_0().get_query_pool_results;
     // SAFETY: valid usage.
-    let result = unsafe { host(device, pool, first, count, size, data, stride, flags) };
+    let ask = || unsafe { host(device, pool, first, count, size, data, stride, flags) };
+    let mut drained = state.dma().map_or(0, Dma::drained);
+    let mut result = ask();
+    // A host may not know how to wait for what it was not given yet.
+    while result == vk::Result::NOT_READY
+        && flags.contains(vk::QueryResultFlags::WAIT)
+        && state.dma().is_some_and(|dma| dma.wait_drained(drained))
+    {
+        drained = state.dma().map_or(0, Dma::drained);
+        result = ask();
+    }
     let tells_each = flags.contains(vk::QueryResultFlags::WITH_AVAILABILITY);
     if result == vk::Result::SUCCESS || (result == vk::Result::NOT_READY && tells_each) {
         // Queries end in the middle of a batch.
-        state.km.pull_in_flight();
+        state.pull_in_flight();
     }
     result
 }

@@ -3,6 +3,7 @@
 use rangemap::RangeSet;
 
 use super::bound::Bound;
+use super::image::Image;
 use super::lazy::Lazy;
 use super::write_set::Pieces;
 use crate::coherence::page::PageState;
@@ -39,6 +40,8 @@ pub struct Mapping {
     pub dirty: Option<BoDirty>,
     /// What is needed to leave device writes behind.
     pub lazy: Lazy,
+    /// There is one if `host` is an image of host memory that the CPU does not see.
+    pub image: Option<Image>,
 }
 
 /// A buffer object (`struct vmw_bo`).

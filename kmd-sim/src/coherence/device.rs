@@ -134,6 +134,7 @@ impl<H: HostDevice> Device<H> {
         state.stats.batches += batches.len() as u64;
         let sets: Vec<_> = batches.iter().map(|writes| state.write_set(writes)).collect();
         if !batches.iter().zip(&sets).any(|(writes, set)| Fence::is_needed(set, writes)) {
+            state.send(&self.host)?;
             return Ok(None);
         }
         let seqnos = self.context(context).submit(batches.len() as u64);
@@ -143,19 +144,45 @@ impl<H: HostDevice> Device<H> {
             gated |= writes.gated;
             if Fence::is_needed(set, writes) {
                 let set = state.validate(set, gated);
-                state.fences[context.0].push(Fence::new(seqno, set, writes));
+                let (order, parts) = (state.order + 1, state.parts(&set));
+                state.fences[context.0].push(Fence::new(seqno, set, writes, order, parts));
             }
+        }
+        let sent = state.send(&self.host);
+        let result = sent.and_then(|()| self.bring_back(&state, context, seqnos.clone()));
+        if let Err(error) = result {
+            state.take_back(context, &seqnos);
+            return Err(error);
         }
         Ok(Some(seqnos))
     }
 
+    /// Has brought back what the CPU can see of what batches may write, each behind those of other contexts that may
+    /// write the same.
+    fn bring_back(&self, state: &State<H>, context: ContextId, seqnos: Range<u64>) -> Result<()> {
+        let contexts = self.contexts();
+        let timeline = contexts[context.0].timeline;
+        let fences = &state.fences;
+        for seqno in seqnos {
+            let parts = fences[context.0].parts(seqno);
+            if parts.is_empty() {
+                continue;
+            }
+            let others = fences.iter().zip(contexts.iter()).enumerate().filter(|(at, _)| *at != context.0);
+            let last = others.filter_map(|(_, (fences, other))| {
+                fences.last_overlapping(parts).map(|seqno| (other.timeline, seqno))
+            });
+            state.bring_back(&self.host, (timeline, seqno), parts, &last.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
     /// Takes back what [`Self::execbuf`] prepared: the device refused the batches, and runs none of them. The CPU
-    /// may write again what they were to write.
+    /// may write again what they were to write. What was to be sent with them is sent with the next.
     pub fn revoke(&self, context: ContextId, seqnos: &Range<u64>) {
         let mut state = self.reserve();
-        let taken = state.fences[context.0].take(seqnos);
-        state.pull(&taken.sets);
-        taken.retire();
+        state.unsend();
+        state.take_back(context, seqnos);
     }
 
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
@@ -163,6 +190,35 @@ impl<H: HostDevice> Device<H> {
     pub fn retire_completed(&self) {
         // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
         // left alone under it. Contexts are only ever added.
+        let mut passed = self.passed();
+        // What completed is received in the order of submission: nothing that another batch waited for may be missing.
+        // Counters only grow, so two looks that agree were true at one moment.
+        while !passed.is_empty() && self.contexts().len() > 1 {
+            let again = self.passed();
+            let agree = std::mem::replace(&mut passed, again);
+            if agree.iter().map(|(_, _, seqno)| seqno).eq(passed.iter().map(|(_, _, seqno)| seqno)) {
+                break;
+            }
+        }
+        if passed.is_empty() {
+            return;
+        }
+        let mut state = self.reserve();
+        let (mut taken, mut back) = (Taken::default(), Vec::new());
+        for (index, context, seqno) in &passed {
+            state.fences[*index].take_passed(*seqno, &mut taken);
+            back.extend(taken.back(context.timeline));
+        }
+        state.receive(&self.host, back);
+        state.pull(&taken.sets);
+        for (_, context, seqno) in passed {
+            context.retire(seqno);
+        }
+        taken.retire();
+    }
+
+    /// Contexts with batches that have completed and were not retired, and how far each has come.
+    fn passed(&self) -> Vec<(usize, Arc<Context<H::Timeline>>, u64)> {
         let mut passed = Vec::new();
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
@@ -174,19 +230,7 @@ impl<H: HostDevice> Device<H> {
                 }
             }
         }
-        if passed.is_empty() {
-            return;
-        }
-        let mut state = self.reserve();
-        let mut taken = Taken::default();
-        for (index, _, seqno) in &passed {
-            state.fences[*index].take_passed(*seqno, &mut taken);
-        }
-        state.pull(&taken.sets);
-        for (_, context, seqno) in passed {
-            context.retire(seqno);
-        }
-        taken.retire();
+        passed
     }
 
     /// Makes the device writes of all batches visible as far as they have got, for the reports that come
@@ -209,6 +253,13 @@ impl<H: HostDevice> Device<H> {
 }
 
 impl<H: HostDevice> State<H> {
+    /// Takes out the fences of batches that will not run.
+    fn take_back(&mut self, context: ContextId, seqnos: &Range<u64>) {
+        let taken = self.fences[context.0].take(seqnos);
+        self.pull(&taken.sets);
+        taken.retire();
+    }
+
     /// Takes all changes of the CPU over to host memory.
     fn flush(&mut self) -> Result<()> {
         self.scan()?;

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::bo::BoId;
 use super::bound::Reach;
+use super::image::Part;
 use super::write_set::{WriteSet, Writes};
 use crate::sync::machine::AtomicU64 as MachineU64;
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -21,18 +23,41 @@ pub fn all_retired() -> bool {
     UNRETIRED.load(Ordering::Acquire) == 0
 }
 
+/// A batch that has completed, and of which something was brought back.
+#[derive(Debug)]
+pub struct Passed<T> {
+    /// The counter of its context.
+    pub timeline: T,
+    /// Its number.
+    pub seqno: u64,
+    /// The number of its submission.
+    pub order: u64,
+    /// What was brought back.
+    pub parts: Vec<Part>,
+}
+
 /// Fences that were taken out to be pulled.
 #[derive(Debug, Default)]
 pub struct Taken {
     count: u64,
     /// What their batches may write, each set once.
     pub sets: Vec<Arc<WriteSet>>,
+    /// Those of which something was brought back: number, number of the submission, what.
+    back: Vec<(u64, u64, Vec<Part>)>,
 }
 
 impl Taken {
-    fn add(&mut self, fence: &Fence) {
+    fn add(&mut self, fence: Fence) {
         self.count += 1;
-        add_once(&mut self.sets, fence);
+        add_once(&mut self.sets, &fence);
+        if !fence.parts.is_empty() {
+            self.back.push((fence.seqno, fence.order, fence.parts));
+        }
+    }
+
+    /// Takes out what was brought back; all of it belongs to a context with this timeline.
+    pub fn back<T: Copy>(&mut self, timeline: T) -> impl Iterator<Item = Passed<T>> {
+        self.back.drain(..).map(move |(seqno, order, parts)| Passed { timeline, seqno, order, parts })
     }
 
     /// The CPU sees their writes.
@@ -101,13 +126,17 @@ pub struct Fence {
     gated: bool,
     /// The CPU was told of something in the middle of the batch: it may write what the batch wrote before.
     reported: bool,
+    /// The number of its submission, among those of the device.
+    order: u64,
+    /// What is brought back behind it.
+    parts: Vec<Part>,
 }
 
 impl Fence {
     /// The fence of a batch that may write `set`, which was made of `writes`.
-    pub fn new(seqno: u64, set: Arc<WriteSet>, writes: &Writes) -> Self {
+    pub fn new(seqno: u64, set: Arc<WriteSet>, writes: &Writes, order: u64, parts: Vec<Part>) -> Self {
         let Writes { by_address, anything, gated, .. } = *writes;
-        Self { seqno, set, late: Vec::new(), by_address, anything, gated, reported: false }
+        Self { seqno, set, late: Vec::new(), by_address, anything, gated, reported: false, order, parts }
     }
 
     /// Whether anybody would ask for the fence of a batch.
@@ -152,21 +181,36 @@ impl FenceQueue {
     /// Takes out the fences that have passed.
     pub fn take_passed(&mut self, seqno: u64, taken: &mut Taken) {
         while let Some(fence) = self.pending.pop_front_if(|fence| fence.seqno <= seqno) {
-            taken.add(&fence);
+            taken.add(fence);
         }
     }
 
     /// Takes out the fences of some batches.
     pub fn take(&mut self, seqnos: &Range<u64>) -> Taken {
         let mut taken = Taken::default();
-        self.pending.retain(|fence| {
-            let take = seqnos.contains(&fence.seqno);
-            if take {
-                taken.add(fence);
-            }
-            !take
-        });
+        let (take, left) = self.pending.drain(..).partition(|fence| seqnos.contains(&fence.seqno));
+        self.pending = left;
+        let take: VecDeque<Fence> = take;
+        take.into_iter().for_each(|fence| taken.add(fence));
         taken
+    }
+
+    /// The number of the oldest submission that was not retired.
+    pub fn oldest(&self) -> Option<u64> {
+        self.pending.front().map(|fence| fence.order)
+    }
+
+    /// The last batch of which something is brought back that overlaps `parts`.
+    pub fn last_overlapping(&self, parts: &[Part]) -> Option<u64> {
+        let overlaps = |(id, bytes): &(BoId, Range<u64>)| {
+            parts.iter().any(|(other, part)| id == other && part.start < bytes.end && bytes.start < part.end)
+        };
+        self.pending.iter().rev().find(|fence| fence.parts.iter().any(overlaps)).map(|fence| fence.seqno)
+    }
+
+    /// What is brought back behind a batch.
+    pub fn parts(&self, seqno: u64) -> &[Part] {
+        self.pending.iter().find(|fence| fence.seqno == seqno).map_or(&[], |fence| &fence.parts)
     }
 
     /// Whether a pending batch reaches what comes within `reach` now.
@@ -198,7 +242,7 @@ impl FenceQueue {
 
 impl Drop for FenceQueue {
     fn drop(&mut self) {
-        Taken { count: self.pending.len() as u64, sets: Vec::new() }.retire();
+        Taken { count: self.pending.len() as u64, ..Taken::default() }.retire();
     }
 }
 

@@ -57,6 +57,25 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: N
     changed
 }
 
+/// The runs of bytes in which `new` differs from `old`, ascending.
+pub fn changed_runs(new: &[u64], old: &[u64]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, (new, old)) in new.iter().zip(old).enumerate() {
+        let mut bytes = nonzero_bytes((new ^ old).to_le());
+        while bytes != 0 {
+            let skip = (bytes.trailing_zeros() / 8) as usize;
+            let len = ((!(bytes >> (8 * skip)) & HIGH).trailing_zeros() / 8) as usize;
+            let run = index * 8 + skip..index * 8 + skip + len;
+            bytes &= u64::MAX.checked_shl(8 * u32::try_from(skip + len).unwrap_or(u32::MAX)).unwrap_or(0);
+            match runs.last_mut() {
+                Some(last) if last.end == run.start => last.end = run.end,
+                _ => runs.push(run),
+            }
+        }
+    }
+    runs
+}
+
 /// The bytes of word `index` that lie in `range`, as a mask.
 fn mask(index: usize, range: &Range<usize>) -> u64 {
     let start = range.start.saturating_sub(index * 8).min(8);
@@ -148,6 +167,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn runs_are_the_bytes_that_differ(
+            new in prop::collection::vec(0u8..2, 40),
+            old in prop::collection::vec(0u8..2, 40),
+        ) {
+            let mut found = vec![false; 40];
+            let runs = changed_runs(&words(&new), &words(&old));
+            for run in &runs {
+                prop_assert!(!run.is_empty());
+                run.clone().for_each(|at| found[at] = true);
+            }
+            prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
+            for at in 0..40 { prop_assert_eq!(found[at], new[at] != old[at]); }
+        }
+
         #[test]
         fn of_a_range_its_bytes_travel_and_no_other(
             len in 1usize..100,

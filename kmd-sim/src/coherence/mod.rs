@@ -14,6 +14,7 @@
 //! | [`write_set`] | what a batch may write, in bytes | – |
 //! | [`validation`] | pages are made ready for it | `vmwgfx_validation.c` |
 //! | [`readback`] | what it wrote, taken over | – |
+//! | [`image`] | host memory that the CPU does not see | `vmwgfx_resource.c`, `vmwgfx_surface.c` |
 //! | [`lazy`] | or later, when the CPU touches it | `vmwgfx_page_dirty.c`: `vmw_bo_vm_fault` |
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
@@ -27,6 +28,7 @@ pub mod device;
 pub mod fence;
 pub mod gathered;
 mod guest;
+pub mod image;
 pub mod lazy;
 pub mod merge;
 pub mod page;

@@ -16,7 +16,9 @@
 
 use std::ops::Range;
 
-use super::merge::{Neighbours, copy_bytes, count_nonzero, keep_outside, store_changed, store_owned};
+use super::merge::{
+    Neighbours, changed_runs, copy_bytes, count_nonzero, keep_outside, store_changed, store_owned,
+};
 use crate::addr::{PAGE_SIZE, PAGE_WORDS, intersection};
 use crate::sys::memory::{PageBuf, SharedMem};
 use crate::sys::pages::to_usize;
@@ -50,6 +52,8 @@ pub struct Page<'a> {
     pub twin: &'a mut [u64],
     /// Its state.
     pub state: &'a mut PageState,
+    /// Runs of bytes that were stored into H, if anybody wants to know.
+    pub stored: Option<&'a mut Vec<Range<usize>>>,
 }
 
 impl Page<'_> {
@@ -66,6 +70,7 @@ impl Page<'_> {
             let old = &mut self.twin[..words];
             let changed = store_changed(new, old, &self.host, device);
             if changed != 0 {
+                note(&mut self.stored, new, old);
                 old.copy_from_slice(new);
             }
             return changed;
@@ -82,7 +87,13 @@ impl Page<'_> {
         let neighbours = if pending.is_empty() { Neighbours::Quiet } else { Neighbours::Busy };
         let differing = store_changed(new, old, &self.host, neighbours);
         // The CPU wrote over zeros the first time; what H held is nobody's.
-        let changed = if *self.state == PageState::Fresh { count_nonzero(new) } else { differing };
+        let changed = if *self.state == PageState::Fresh {
+            self.stored.iter_mut().for_each(|stored| stored.push(0..self.host.len()));
+            count_nonzero(new)
+        } else {
+            note(&mut self.stored, new, old);
+            differing
+        };
         *self.state = PageState::Private;
         changed
     }
@@ -116,6 +127,8 @@ impl Page<'_> {
         if *self.state != PageState::Fresh {
             return;
         }
+        // If the device refuses the batch, an image must be right all the same.
+        let bytes = if self.stored.is_some() { &[] } else { bytes };
         let mut at = 0;
         for range in bytes {
             self.clear_host(&(at..range.start));
@@ -168,7 +181,7 @@ impl Page<'_> {
         changed
     }
 
-    fn clear_host(&self, bytes: &Range<usize>) {
+    fn clear_host(&mut self, bytes: &Range<usize>) {
         if bytes.is_empty() {
             return;
         }
@@ -178,6 +191,15 @@ impl Page<'_> {
         let mut new = host.clone();
         copy_bytes(&[0; PAGE_WORDS], &mut new.0, bytes);
         store_changed(&new.0[..words], old, &self.host, Neighbours::Quiet);
+        // What an image holds of a page that nobody has written says nothing of the device's memory.
+        self.stored.iter_mut().for_each(|stored| stored.push(bytes.clone()));
+    }
+}
+
+/// Notes the bytes in which two lists of words differ.
+fn note(stored: &mut Option<&mut Vec<Range<usize>>>, new: &[u64], old: &[u64]) {
+    if let Some(stored) = stored {
+        stored.extend(changed_runs(new, old));
     }
 }
 
@@ -209,6 +231,7 @@ mod tests {
                 host: self.host.driver().slice(0, self.len),
                 twin: &mut self.twin,
                 state: &mut self.state,
+                stored: None,
             }
         }
 

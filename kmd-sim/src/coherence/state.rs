@@ -8,6 +8,7 @@ use super::bo::{Bo, BoId, Mapping, Sync};
 use super::bound::{Access, Reach, ResourceId};
 use super::fence::FenceQueue;
 use super::gathered::Gathered;
+use super::image::Image;
 use super::lazy::Lazy;
 use super::policy::Policy;
 use super::server::Server;
@@ -71,6 +72,8 @@ pub(super) struct Pages<'a> {
     mapping: &'a mut Mapping,
     twins: &'a mut Twins,
     stats: &'a mut Stats,
+    id: BoId,
+    unsent: &'a mut BTreeSet<BoId>,
 }
 
 impl Pages<'_> {
@@ -80,12 +83,19 @@ impl Pages<'_> {
         let bytes = to_usize(self.tbo.bytes_in(page));
         let state = &mut self.mapping.pages[to_usize(page)];
         let before = *state;
+        let mut stored = Vec::new();
         let result = op(&mut Page {
             guest: self.mapping.driver.slice(offset, bytes),
             host: self.mapping.host.slice(offset, bytes),
             twin: self.twins.page(self.node + page),
             state,
+            stored: self.mapping.image.is_some().then_some(&mut stored),
         });
+        if let (Some(image), false) = (&mut self.mapping.image, stored.is_empty()) {
+            let in_object = |at: usize| page * PAGE_SIZE + at as u64;
+            stored.iter().for_each(|run| image.stored(in_object(run.start)..in_object(run.end)));
+            self.unsent.insert(self.id);
+        }
         self.stats.twins += u64::from(*state == PageState::Shared && before != PageState::Shared);
         result
     }
@@ -133,6 +143,12 @@ pub struct State<H: HostDevice> {
     pub(super) last_set: Option<Arc<WriteSet>>,
     /// Fences of each context.
     pub(super) fences: Vec<FenceQueue>,
+    /// Objects with bytes in their image that were not sent.
+    pub(super) unsent: BTreeSet<BoId>,
+    /// Objects whose image remembers what was sent.
+    pub(super) sent: BTreeSet<BoId>,
+    /// The number of the last submission.
+    pub(super) order: u64,
     pub(crate) stats: Stats,
 }
 
@@ -158,6 +174,9 @@ impl<H: HostDevice> State<H> {
             blankets: Default::default(),
             last_set: None,
             fences: Vec::new(),
+            unsent: BTreeSet::new(),
+            sent: BTreeSet::new(),
+            order: 0,
             stats: Stats::default(),
         }
     }
@@ -229,6 +248,7 @@ impl<H: HostDevice> State<H> {
         let arena = self.arena(sync)?;
         let node = arena.alloc(num_pages)?;
         let (application, driver) = (arena.application_pages(&node), arena.driver_pages(&node));
+        let is_image = host.is_image(memory);
         // Last, since it cannot be taken back.
         let host = match host.map(memory, size) {
             Ok(host) => host,
@@ -237,6 +257,7 @@ impl<H: HostDevice> State<H> {
                 return Err(error);
             }
         };
+        let image = is_image.then(Image::default);
         let tracked = if sync == Sync::Coherent { num_pages } else { 0 };
         let mut dirty = None;
         if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
@@ -252,6 +273,7 @@ impl<H: HostDevice> State<H> {
             pages: vec![PageState::Fresh; to_usize(tracked)],
             dirty,
             lazy: Lazy::default(),
+            image,
         });
         match sync {
             Sync::Coherent => self.fill(id),
@@ -295,6 +317,8 @@ impl<H: HostDevice> State<H> {
             mapping: bo.mapping.as_mut()?,
             twins: &mut self.tracking.as_mut()?.twins,
             stats: &mut self.stats,
+            id,
+            unsent: &mut self.unsent,
         })
     }
 

@@ -101,15 +101,25 @@ impl SharedMem {
     /// Copies `len` bytes at `offset` of `source` to the same place here, for memory whose owner promises that
     /// nobody else accesses either meanwhile (explicit synchronisation). Panics if they are not inside of both.
     pub fn copy_from(&self, source: &Self, offset: usize, len: usize) {
-        let shorter = self.len.min(source.len);
-        assert!(offset <= shorter && len <= shorter - offset, "copy outside of shared memory");
+        self.copy_span(offset, source, offset, len);
+    }
+
+    /// Copies `len` bytes at `from` of `source` to `at` here, for memory that nobody else accesses meanwhile. Panics
+    /// if they are not inside of both.
+    pub fn copy_span(&self, at: usize, source: &Self, from: usize, len: usize) {
+        assert!(from <= source.len && len <= source.len - from, "copy from outside of shared memory");
+        assert!(at <= self.len && len <= self.len - at, "copy to outside of shared memory");
         // SAFETY: inside by the assertion.
-        let from = unsafe { source.base.add(offset) };
+        let from = unsafe { source.base.add(from) };
         // SAFETY: inside by the assertion.
-        let to = unsafe { self.base.add(offset) };
-        // SAFETY: both spans are valid by the type invariant. Explicit memory must not be accessed by the other
-        // side while it is flushed or invalidated; `copy` allows overlap.
+        let to = unsafe { self.base.add(at) };
+        // SAFETY: both spans are valid by the type invariant, and the caller's alone; `copy` allows overlap.
         unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
+    }
+
+    /// Whether the words `words` are all zero.
+    pub fn is_zero(&self, words: std::ops::Range<usize>) -> bool {
+        words.into_iter().all(|index| self.word(index).load(Ordering::Relaxed) == 0)
     }
 
     /// Has the kernel read bytes of a file into the memory (`read(2)`).

@@ -47,6 +47,8 @@ struct Cell {
     value: Option<u8>,
     /// By the CPU, and nothing was flushed since.
     unflushed: bool,
+    /// The submission it is on its way with, if the CPU wrote nothing since.
+    sent: Option<u64>,
     /// By this batch, and the CPU was not told.
     hidden: Option<usize>,
 }
@@ -79,6 +81,7 @@ pub(super) struct World {
     objects: Vec<Object>,
     batches: Vec<Batch>,
     next_resource: u64,
+    submissions: u64,
     /// Numbers were given out that will never pass.
     refused: bool,
     /// How often the CPU looks at an object after a step: what it looks at it touches.
@@ -88,8 +91,8 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(tracker: TrackerChoice, readback: Readback) -> Self {
-        let host = Shared::new();
+    pub(super) fn new(tracker: TrackerChoice, readback: Readback, has_images: bool) -> Self {
+        let host = Shared::new(has_images);
         for block in 0..BLOCKS {
             let memory = host.block(block);
             (0..memory.len()).for_each(|at| memory.store_byte(at, GARBAGE));
@@ -103,6 +106,7 @@ impl World {
             objects: Vec::new(),
             batches: Vec::new(),
             next_resource: 0,
+            submissions: 0,
             refused: false,
             looks: if matches!(readback, Readback::Auto | Readback::Eager) { 100 } else { 15 },
             log: None,
@@ -123,6 +127,7 @@ impl World {
             52..56 => self.flush(),
             56..72 => self.submit(random),
             72..84 => self.device_run(random),
+            84..88 if self.host.has_images() => self.apply_updates(),
             84..88 => self.open_gate(random),
             88..93 => self.retire(),
             93..97 => self.settle(),
@@ -136,10 +141,22 @@ impl World {
         while let Some(batch) = (0..self.batches.len()).find(|batch| self.batches[*batch].closed) {
             self.open(batch);
         }
+        self.apply_updates();
         while let Some(batch) = self.runnable().first().copied() {
             self.run(batch, usize::MAX);
         }
         self.retire();
+    }
+
+    /// Lets what was sent reach host memory.
+    fn apply_updates(&mut self) {
+        self.say(|| "updates".into());
+        self.host.apply_updates();
+        for cell in
+            self.objects.iter_mut().flat_map(|object| &mut object.cells).filter(|cell| cell.sent.is_some())
+        {
+            (cell.sent, cell.unflushed) = (None, false);
+        }
     }
 
     /// Lets everything come to its end, and looks at it all.
@@ -152,6 +169,11 @@ impl World {
         }
         self.check(100, random)?;
         self.flush();
+        if self.host.has_images() {
+            self.device.execbuf(self.contexts[0], &[]).unwrap();
+            self.sent();
+            self.apply_updates();
+        }
         self.check(100, random)
     }
 
@@ -178,7 +200,11 @@ impl World {
         let mut at: Vec<u64> = hot.into_iter().flatten().filter(|at| *at < size).collect();
         at.sort_unstable();
         at.dedup();
-        let cell = |at| Cell { at, value: None, unflushed: false, hidden: None };
+        let cell = |at| Cell { at, value: None, unflushed: false, sent: None, hidden: None };
+        if self.host.has_images() {
+            let image = self.host.image(block);
+            (0..image.len()).for_each(|at| image.store_byte(at, 0));
+        }
         let bo = self.device.bo_create(size, Sync::Coherent, block);
         self.say(|| format!("create {bo:?} of {size} bytes"));
         let cells = at.into_iter().map(cell).collect();
@@ -287,9 +313,27 @@ impl World {
     fn map_object(&mut self, index: usize) {
         let object = &mut self.objects[index];
         if object.mapped.is_none() {
+            if self.host.has_images() {
+                self.bring_back(index);
+            }
+            let object = &mut self.objects[index];
             object.mapped = Some(self.device.bo_map(object.bo).unwrap());
             let bo = object.bo;
             self.say(|| format!("map {bo:?}"));
+        }
+    }
+
+    /// What the device wrote of an object that is about to be mapped, in its image.
+    fn bring_back(&mut self, index: usize) {
+        let (bo, block) = (self.objects[index].bo, self.objects[index].block);
+        if !self.device.bo_missing(bo).is_empty() {
+            self.settle();
+        }
+        for bytes in self.device.bo_missing(bo) {
+            for at in bytes {
+                let at = usize::try_from(at).unwrap();
+                self.host.image(block).store_byte(at, read(&self.host.block(block), at));
+            }
         }
     }
 
@@ -320,14 +364,25 @@ impl World {
             }
             let value = random.of(&VALUES);
             let cell = &mut self.objects[index].cells[cell];
-            (cell.value, cell.unflushed, cell.hidden) = (Some(value), true, None);
+            (cell.value, cell.unflushed, cell.sent, cell.hidden) = (Some(value), true, None, None);
             let at = cell.at;
             guest.store_byte(usize::try_from(at).unwrap(), value);
             self.say(|| format!("CPU writes {value} to {at} of {bo:?}"));
         }
     }
 
+    /// What was flushed is on its way to memory that the CPU does not see.
+    fn sent(&mut self) {
+        self.submissions += 1;
+        let cells = self.objects.iter_mut().flat_map(|object| &mut object.cells);
+        let unsent = cells.filter(|cell| cell.unflushed && cell.sent.is_none());
+        unsent.for_each(|cell| cell.sent = Some(self.submissions));
+    }
+
     fn flushed(&mut self) {
+        if self.host.has_images() {
+            return;
+        }
         let cells = self.objects.iter_mut().flat_map(|object| &mut object.cells);
         cells.for_each(|cell| cell.unflushed = false);
     }

@@ -27,7 +27,10 @@ pub mod validation;
 
 pub use commands::{Batch, Commands, Recorder};
 pub use gpu::{Gpu, GpuBuilder, Instance, TimelineUse};
-pub use loader::{lockstep_under_test, paravirtual_under_test, sigsegv_under_test, skip, tracker};
+pub use loader::{
+    dma_under_test, lockstep_under_test, mirror_under_test, paravirtual_under_test, sigsegv_under_test, skip,
+    tracker,
+};
 pub use memory::{Buffer, Kind, MappedBytes, Memory};
 pub use rng::{Rng, pattern};
 pub use shader::{Bindings, Compute};

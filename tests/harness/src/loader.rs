@@ -129,6 +129,12 @@ pub fn paravirtual_under_test() -> bool {
     lockstep_under_test() && ["", "paravirtual"].contains(&profile.as_str())
 }
 
+/// Returns whether Lockstep is under test with the host's own table of types, which may have no memory that the
+/// processor cannot see.
+pub fn mirror_under_test() -> bool {
+    lockstep_under_test() && std::env::var_os("LOCKSTEP_PROFILE").is_some_and(|profile| profile == "mirror")
+}
+
 /// Returns whether the driver under test is Lockstep: some tests ask what only Lockstep promises.
 pub fn lockstep_under_test() -> bool {
     match std::env::var_os(TEST_ICD) {
@@ -151,6 +157,14 @@ pub fn tracker() -> String {
 /// the processor has not written since the device last saw it, and that a handler is installed while there are maps.
 pub fn sigsegv_under_test() -> bool {
     lockstep_under_test() && tracker() == "sigsegv"
+}
+
+/// Returns whether the driver under test has the device copy what the CPU cannot see. It declares that what the CPU writes
+/// before it sets an event does not overtake a batch that was submitted and waits for the event, which today's
+/// specification forbids; and batches that wait for a semaphore of the CPU are not submitted until it is signalled.
+pub fn dma_under_test() -> bool {
+    lockstep_under_test()
+        && std::env::var_os("LOCKSTEP_TRANSPORT").is_some_and(|transport| transport == "dma")
 }
 
 /// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and

@@ -23,6 +23,8 @@ pub(super) struct Batch {
     pub(super) closed: bool,
     /// It runs behind this batch of another context.
     after: Option<usize>,
+    /// It has written everything; what is brought back behind it may be still to be copied.
+    executed: bool,
     /// Its number was signalled.
     completed: bool,
     /// The CPU was told so.
@@ -38,7 +40,9 @@ impl Batch {
 impl World {
     /// Lets batches in flight write what just came within their reach.
     pub(super) fn reach_later(&mut self, bo: BoId, bytes: &Range<u64>, addressed: bool, random: &mut Random) {
-        for batch in 0..self.batches.len() {
+        // Where the CPU does not see host memory, nothing of what it does reaches a batch that was submitted.
+        let count = if self.host.has_images() { 0 } else { self.batches.len() };
+        for batch in 0..count {
             let Batch { writes, completed, .. } = &self.batches[batch];
             if *completed || !(writes.anything || (addressed && writes.by_address)) || random.percent(40) {
                 continue;
@@ -87,8 +91,21 @@ impl World {
             self.plan(context, random);
         }
         let writes: Vec<Writes> = self.batches[first..].iter().map(|batch| batch.writes.clone()).collect();
+        let updates = self.host.updates();
+        if self.host.has_images() && random.percent(5) {
+            self.say(|| "an update fails".into());
+            self.host.fail(true);
+            let result = self.device.execbuf(self.contexts[context], &writes);
+            self.host.fail(false);
+            if let Ok(seqnos) = result {
+                self.device.revoke(self.contexts[context], &seqnos.unwrap_or(0..0));
+            }
+            self.refused = true;
+            self.host.forget_updates(updates);
+        }
         let seqnos = self.device.execbuf(self.contexts[context], &writes).unwrap();
         self.flushed();
+        self.sent();
         for batch in first..self.batches.len() {
             let what = format!("submit {batch}: {:?}", self.batches[batch]);
             self.say(|| what);
@@ -104,6 +121,10 @@ impl World {
             self.refused = true;
             self.device.revoke(self.contexts[context], &seqnos);
             self.batches.truncate(first);
+            self.host.forget_updates(updates);
+            let cells = self.objects.iter_mut().flat_map(|object| &mut object.cells);
+            let last = Some(self.submissions);
+            cells.filter(|cell| cell.sent == last).for_each(|cell| cell.sent = None);
             return;
         }
         for (batch, seqno) in self.batches[first..].iter_mut().zip(seqnos) {
@@ -118,7 +139,7 @@ impl World {
             ranges: Vec::new(),
             by_address: random.percent(if named { 10 } else { 50 }),
             anything: random.percent(if named { 5 } else { 50 }),
-            gated: random.percent(12),
+            gated: random.percent(12) && !self.host.has_images(),
         };
         let alive = |batch: &usize| !self.batches[*batch].retired && self.batches[*batch].context != context;
         let after = (0..self.batches.len()).rfind(alive).filter(|_| random.percent(50));
@@ -158,6 +179,7 @@ impl World {
             told: 0,
             closed,
             after,
+            executed: false,
             completed: false,
             retired: false,
         });
@@ -171,6 +193,19 @@ impl World {
         }
     }
 
+    /// Whether what is brought back behind a batch can be copied: all of its context are behind those before.
+    fn may_copy_back(&self, batch: usize) -> bool {
+        let this = &self.batches[batch];
+        let completed = |(context, seqno): &(usize, u64)| {
+            self.batches
+                .iter()
+                .all(|other| other.context != *context || other.seqno > *seqno || other.completed)
+        };
+        let readback = self.host.readback_of(this.context, this.seqno).unwrap_or_default();
+        let before = self.batches[..batch].iter().filter(|other| other.context == this.context);
+        before.into_iter().all(|other| other.completed) && readback.after.iter().all(completed)
+    }
+
     /// Batches that are running.
     pub(super) fn runnable(&self) -> Vec<usize> {
         let waits = |batch: usize| {
@@ -178,7 +213,8 @@ impl World {
             let mut before = (0..batch).filter(|other| self.batches[*other].context == this.context);
             this.completed
                 || this.closed
-                || before.any(|other| !self.batches[other].completed)
+                || before.any(|other| !self.batches[other].executed)
+                || (this.executed && !self.may_copy_back(batch))
                 || this.after.is_some_and(|after| !self.batches[after].completed)
         };
         (0..self.batches.len()).filter(|batch| !waits(*batch)).collect()
@@ -194,11 +230,19 @@ impl World {
 
     /// Lets a batch write a little, and complete when it has written all.
     pub(super) fn run(&mut self, index: usize, steps: usize) {
+        // Updates were submitted before it.
+        self.apply_updates();
         for _ in 0..steps {
             let batch = &mut self.batches[index];
             let Some((place, value)) = batch.plan.get(batch.done).copied() else {
-                batch.completed = true;
+                if !batch.executed && self.host.has_images() {
+                    batch.executed = true;
+                    self.say(|| format!("batch {index} has executed"));
+                    return;
+                }
+                (batch.executed, batch.completed) = (true, true);
                 let (context, seqno) = (batch.context, batch.seqno);
+                self.host.copy_back(context, seqno);
                 self.host.complete(context, seqno);
                 self.say(|| format!("batch {index} completes"));
                 return;
@@ -244,6 +288,10 @@ impl World {
     /// The CPU is told of something in the middle of all batches.
     pub(super) fn event(&mut self) {
         self.say(|| "event".into());
+        if self.host.has_images() {
+            // Nothing comes back from the middle of a batch: who would tell of it waits for its end.
+            self.settle();
+        }
         self.device.pull_in_flight();
         self.retire();
         self.batches.iter_mut().for_each(|batch| batch.told = batch.done);

@@ -87,7 +87,7 @@ impl World {
         let held = self.held();
         let mut gate = if self.rng.one_in(3) { Phase::of(Vec::new()) } else { self.overwrite() };
         let mut go = self.go_value + 1;
-        if self.rng.one_in(2) {
+        if self.rng.one_in(2) && !lockstep_harness::dma_under_test() {
             (gate.gate, go) = (Some((Event::new(&self.gpu), false)), 0);
         }
         let mut batches = vec![self.enlist(vec![gate], go, None, false)];

@@ -291,7 +291,9 @@ fn a_batch_behind_the_processor_may_find_its_bytes_changed() {
         expected[16..32].fill(0x9A);
         crate::rig::assert_same(&dest.bytes().read_all(), &expected);
     });
-    counters.are(0, 16);
+    // A batch that the host is given after the signal waits for nobody.
+    let given_late = lockstep_harness::dma_under_test();
+    counters.are(if given_late { 16 } else { 0 }, if given_late { 0 } else { 16 });
 }
 
 #[test]
