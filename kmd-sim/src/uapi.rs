@@ -86,7 +86,7 @@ impl<H: HostDevice> Device<H> {
         }
     }
 
-    /// Bytes of system memory that guest pages and twins take, besides host memory.
+    /// Bytes of system memory that guest pages, twins and images take, besides host memory.
     pub fn resident_bytes(&self) -> u64 {
         self.reserve().resident_bytes()
     }

@@ -11,12 +11,14 @@ impl<H: HostDevice> State<H> {
         self.tracking.iter().map(|tracking| &tracking.arena).chain(&self.explicit)
     }
 
-    /// Bytes of guest pages that were touched, and of twins. Looks at the state of every mapped page.
+    /// Bytes of guest pages that were touched, of twins, and of whole images. Looks at the state of every mapped page.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let guest: u64 = self.arenas().map(Arena::resident_bytes).sum();
-        let pages = self.bos.values().filter_map(|bo| bo.mapping.as_ref()).flat_map(|mapping| &mapping.pages);
+        let mappings = || self.bos.values().filter_map(|bo| bo.mapping.as_ref());
+        let pages = mappings().flat_map(|mapping| &mapping.pages);
         let twins = pages.filter(|page| **page == PageState::Shared).count() as u64;
-        guest + twins * PAGE_SIZE
+        let images: usize = mappings().filter_map(|m| m.image.as_ref().map(|_| m.host.len())).sum();
+        guest + twins * PAGE_SIZE + images as u64
     }
 
     /// Whether `address` lies in what the application has mapped of guest pages, or may have.
