@@ -30,6 +30,9 @@ use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockR
 use crate::sys::pages::to_usize;
 use crate::sys::signals::Blocked;
 
+/// A context by index, and the number that it has come to.
+type PassedTo<T> = (usize, Arc<Context<T>>, u64);
+
 /// A device: the reservation and what is read without it.
 #[derive(Debug)]
 pub struct Device<H: HostDevice> {
@@ -151,6 +154,7 @@ impl<H: HostDevice> Device<H> {
         let sent = state.send(&self.host);
         let result = sent.and_then(|()| self.bring_back(&state, context, seqnos.clone()));
         if let Err(error) = result {
+            state.unsend();
             state.take_back(context, &seqnos);
             return Err(error);
         }
@@ -218,7 +222,7 @@ impl<H: HostDevice> Device<H> {
     }
 
     /// Contexts with batches that have completed and were not retired, and how far each has come.
-    fn passed(&self) -> Vec<(usize, Arc<Context<H::Timeline>>, u64)> {
+    fn passed(&self) -> Vec<PassedTo<H::Timeline>> {
         let mut passed = Vec::new();
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
