@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn guest_pages_count_in_the_heap_that_is_system_memory() {
         let used = |host: vk::PhysicalDeviceMemoryProperties, profile| {
-            let table = MemoryTypes::new(&host, profile, false);
+            let table = MemoryTypes::new(&host, profile, Transport::Auto, false);
             let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT {
                 heap_budget: [2 << 30; vk::MAX_MEMORY_HEAPS],
                 ..Default::default()
