@@ -5,12 +5,12 @@
 use std::ffi::c_void;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use ash::vk;
 use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
 
-use super::{DEVICES, code, point, slice, state};
+use super::{DEVICES, all_devices, code, point, slice, state};
 use crate::chain::{self, Chain};
 use crate::device::{DeviceState, Memory};
 use crate::memory_types::{Kind, MemoryType};
@@ -33,6 +33,12 @@ unsafe fn is_external(info: &vk::MemoryAllocateInfo<'_>) -> bool {
     fd.is_some_and(|import| !import.handle_type.is_empty())
         || pointer.is_some_and(|import| !import.handle_type.is_empty())
         || export.is_some_and(|export| !export.handle_types.is_empty())
+}
+
+/// Whether an address lies in mapped memory of ours, of any device. Such memory cannot be imported as the host's:
+/// the device would write guest pages, and would not see what is written to the memory behind them.
+fn is_guest_address(pointer: *const c_void) -> bool {
+    all_devices().iter().any(|device| device.km.is_guest_address(pointer.addr()))
 }
 
 /// Allocates memory that the device copies to and from: with a buffer over all of it, and tied to no resource.
@@ -86,7 +92,7 @@ fn enter(state: &DeviceState, handle: vk::DeviceMemory, kind: Kind, size: u64) {
         state.emulated.fetch_add(1, Ordering::Release);
     }
     log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
-    state.memories.insert(handle, Arc::new(Memory { kind, size, bo, mapped_end: AtomicU64::new(0) }));
+    state.memories.insert(handle, Arc::new(Memory::new(kind, size, bo)));
 }
 
 /// `vkAllocateMemory`
@@ -102,6 +108,12 @@ pub(super) unsafe extern "system" fn allocate_memory(
     let Some(memory_type) = state.physical.types.get(info.memory_type_index) else {
         return vk::Result::ERROR_UNKNOWN;
     };
+    // SAFETY: valid usage.
+    let import = unsafe { chain::find::<vk::ImportMemoryHostPointerInfoEXT<'_>>(info.p_next) };
+    if import.is_some_and(|import| !import.handle_type.is_empty() && is_guest_address(import.p_host_pointer))
+    {
+        return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
+    }
     // SAFETY: valid usage.
     if let Some(dma) = state.dma().filter(|_| memory_type.dma && !unsafe { is_external(info) }) {
         // SAFETY: valid usage.
@@ -175,7 +187,7 @@ fn map(
             }
             let map = || {
                 state.km.bo_map(bo).map_err(|error| {
-                    log::error!("vkMapMemory of {} bytes: {error}", memory.size);
+                    log::error!("vkMapMemory of {memory}: {error}");
                     vk::Result::ERROR_MEMORY_MAP_FAILED
                 })
             };
@@ -306,9 +318,9 @@ pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
     }))
 }
 
-/// Defines an entry point that says which memory types can import a handle.
+/// Defines an entry point that says which memory types can import a handle, if any can.
 macro_rules! import_properties {
-    ($name:ident, $host:ident, $handle:ty, $properties:ident, $doc:literal) => {
+    ($name:ident, $host:ident, $handle:ty, $properties:ident, $refuse:expr, $doc:literal) => {
         #[doc = $doc]
         pub(super) unsafe extern "system" fn $name(
             device: vk::Device,
@@ -318,6 +330,9 @@ macro_rules! import_properties {
         ) -> vk::Result {
             let state = state!(DEVICES, device);
             let Some(host) = state.later.$host else { return vk::Result::ERROR_UNKNOWN };
+            if $refuse(handle) {
+                return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
+            }
             // SAFETY: valid usage.
             let result = unsafe { host(device, handle_type, handle, out) };
             if result == vk::Result::SUCCESS {
@@ -335,6 +350,7 @@ import_properties!(
     memory_fd_properties,
     i32,
     MemoryFdPropertiesKHR,
+    |_| false,
     "`vkGetMemoryFdPropertiesKHR`"
 );
 import_properties!(
@@ -342,5 +358,6 @@ import_properties!(
     memory_host_pointer_properties,
     *const c_void,
     MemoryHostPointerPropertiesEXT,
+    is_guest_address,
     "`vkGetMemoryHostPointerPropertiesEXT`"
 );

@@ -131,6 +131,11 @@ impl Arena {
         Data { pages: &self.pages, end: pages.end, extent: pages.start..pages.start }
     }
 
+    /// Bytes of the pages there are, in memory or swapped out.
+    pub fn resident_bytes(&self) -> u64 {
+        self.pages.resident_bytes()
+    }
+
     /// Pages in all.
     pub fn len(&self) -> u64 {
         self.populated.len() * CHUNK

@@ -20,6 +20,7 @@
 //! | [`server`] | the thread for touches | – |
 //! | [`watch`] | writes that land later than they are reported | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
+//! | `guest` | guest pages as a whole: how much memory, and where | – |
 
 pub mod arena;
 pub mod bo;
@@ -27,6 +28,7 @@ pub mod bound;
 pub mod device;
 pub mod fence;
 pub mod gathered;
+mod guest;
 pub mod image;
 pub mod lazy;
 pub mod merge;

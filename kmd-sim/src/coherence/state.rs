@@ -133,7 +133,7 @@ pub struct State<H: HostDevice> {
     pub(super) this: Weak<Mutex<Self>>,
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
-    explicit: Option<Arena>,
+    pub(super) explicit: Option<Arena>,
     /// Pages that somebody may be writing unreported.
     pub(super) watch: Watch,
     /// Objects with recorded dirty pages.

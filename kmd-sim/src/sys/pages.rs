@@ -1,4 +1,5 @@
-//! Pages from the kernel: `memfd_create(2)`, `mmap(2)`, `mprotect(2)`, `fallocate(2)`, `lseek(2)`, `madvise(2)`.
+//! Pages from the kernel: `memfd_create(2)`, `mmap(2)`, `mprotect(2)`, `fallocate(2)`, `fstat(2)`, `lseek(2)`,
+//! `madvise(2)`.
 //!
 //! # Safety
 //! Mappings are made by [`Reserved`] alone and never moved; what is handed out are addresses inside of them,
@@ -149,6 +150,11 @@ impl TwiceMapped {
     /// The first byte at or after `offset` that has no page behind it (`SEEK_HOLE`).
     pub fn next_hole(&self, offset: u64) -> Result<u64> {
         rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).map_err(|errno| os("lseek(SEEK_HOLE)", errno))
+    }
+
+    /// Bytes of the pages the file has (`st_blocks`); none where the kernel does not tell.
+    pub fn resident_bytes(&self) -> u64 {
+        rustix::fs::fstat(&self.file).map_or(0, |stat| stat.st_blocks.cast_unsigned() * 512)
     }
 
     /// Gives the file all pages of `bytes`, and keeps them in it.

@@ -7,7 +7,7 @@
 //! says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
 
 use ash::vk;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Names the manifest of the driver to test instead of the Lockstep just built.
@@ -97,6 +97,21 @@ pub fn host_manifest() -> PathBuf {
     match std::env::var_os("HOSTILE_HOST") {
         Some(_) => write_manifest(HOSTILE_LIBRARY),
         None => DEFAULT_HOST_ICD.into(),
+    }
+}
+
+/// Returns the library a manifest names.
+///
+/// # Panics
+///
+/// If the manifest cannot be read, or names none.
+pub fn library_of(manifest: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(manifest).expect("a manifest");
+    let after = text.split_once("\"library_path\"").expect("a library").1;
+    let name = after.split('"').nth(1).expect("a path");
+    match name.contains('/') {
+        true => manifest.with_file_name(name),
+        false => PathBuf::from(name),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use ash::vk;
 use lockstep_harness::gpu::Instance;
-use lockstep_harness::{Buffer, Gpu, PAGE, loader, lockstep_under_test, pattern, process, skip};
+use lockstep_harness::{
+    Buffer, Gpu, Kind, Memory, PAGE, loader, lockstep_under_test, pattern, process, skip,
+};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -232,4 +234,55 @@ fn loaded_library(name: &str) -> PathBuf {
     let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
     let versioned = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(name));
     PathBuf::from(paths.into_iter().find(versioned).unwrap_or_else(|| panic!("{name} is not loaded")))
+}
+
+/// More than a process can map that may only make files of `FILE` bytes.
+const FILE: u64 = 64 << 20;
+
+#[test]
+#[ignore = "a child of the test below"]
+fn child_maps_too_much() {
+    let limit = libc::rlimit { rlim_cur: FILE, rlim_max: FILE };
+    // SAFETY: The limit is a whole structure.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    // The layer comes with names.
+    let gpu = Gpu::builder().validation().build();
+    let size = usize::try_from(FILE + 4096).expect("64 bits");
+    let memory = Memory::new(&gpu, Kind::Coherent, size);
+    let functions = ash::ext::debug_utils::Device::new(gpu.instance().raw(), gpu.raw());
+    let name = vk::DebugUtilsObjectNameInfoEXT::default().object_handle(memory.raw()).object_name(c"staging");
+    // SAFETY: The memory is alive.
+    unsafe { functions.set_debug_utils_object_name(&name) }.expect("vkSetDebugUtilsObjectNameEXT");
+    let flags = vk::MemoryMapFlags::empty();
+    // SAFETY: The memory is not mapped.
+    let mapped = unsafe { gpu.raw().map_memory(memory.raw(), 0, vk::WHOLE_SIZE, flags) };
+    println!("\nrefused={}", mapped == Err(vk::Result::ERROR_MEMORY_MAP_FAILED));
+}
+
+#[test]
+fn memory_that_cannot_be_mapped_is_called_by_its_name() {
+    if !lockstep_under_test() {
+        skip("the message is Lockstep's");
+        return;
+    }
+    let output = process::output(&mut process::child("child_maps_too_much"));
+    assert_eq!(process::value_of(&output, "refused"), "true");
+    let lines = lines_of_lockstep(&output);
+    assert!(lines.iter().any(|line| line.contains("vkMapMemory of \"staging\", ")), "{lines:?}");
+}
+
+#[test]
+fn building_acceleration_structures_on_the_host_is_refused() {
+    if !lockstep_under_test() {
+        skip("other drivers may do it");
+        return;
+    }
+    let gpu = Gpu::new();
+    let mut structures = vk::PhysicalDeviceAccelerationStructureFeaturesKHR::default()
+        .acceleration_structure_host_commands(true);
+    let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
+    let info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).push_next(&mut structures);
+    // SAFETY: The physical device is of this instance, and every pointer in `info` outlives the call.
+    let device = unsafe { gpu.instance().raw().create_device(gpu.physical(), &info, None) };
+    assert_eq!(device.err(), Some(vk::Result::ERROR_FEATURE_NOT_PRESENT));
 }
