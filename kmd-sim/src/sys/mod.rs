@@ -8,4 +8,5 @@ pub mod rundown;
 pub mod signals;
 pub mod sigsegv;
 pub mod userfaultfd;
+pub mod view;
 pub mod zeroed;

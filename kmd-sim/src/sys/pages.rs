@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
@@ -17,6 +18,7 @@ use rustix::mm::Advice;
 use rustix::process::{Resource, getrlimit};
 
 use super::memory::SharedMem;
+use super::view::{Place, View};
 use crate::addr::{PAGE_SIZE, PAGE_WORDS};
 use crate::error::{Error, Result};
 
@@ -56,6 +58,11 @@ impl TwiceMapped {
     /// The mapping the driver writes through: what is written here is no CPU write.
     pub fn driver(&self) -> SharedMem {
         shared(&self.driver)
+    }
+
+    /// Maps `bytes` (whole pages) once more, at `place` or where there is room.
+    pub fn view(&self, bytes: &Range<u64>, place: Option<&Place>) -> Result<View> {
+        View::new(self.file.as_fd(), bytes.start, to_usize(bytes.end - bytes.start), place)
     }
 
     /// The first byte at or after `offset` that has a page behind it (`SEEK_DATA`).
