@@ -40,9 +40,9 @@ impl<H: HostDevice> Device<H> {
         self.reserve().bo_map(&self.host, bo)
     }
 
-    /// Maps `bytes` of an object that is not mapped at `place`, or where there is room, and returns the address of the
-    /// first. Those addresses are in use for nothing else once it is unmapped.
-    pub fn bo_map_placed(&self, bo: BoId, bytes: Range<u64>, place: Option<Place>) -> Result<*mut u8> {
+    /// Maps the pages of `bytes` of an object that is not mapped at `place`, or where there is room. Once it is unmapped
+    /// the addresses are in use for nothing else.
+    pub fn bo_map_placed(&self, bo: BoId, bytes: Range<u64>, place: Option<Place>) -> Result<SharedMem> {
         self.reserve().bo_map_placed(&self.host, bo, bytes, place)
     }
 

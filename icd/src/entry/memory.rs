@@ -205,11 +205,14 @@ fn map_guest(state: &DeviceState, bo: BoId, bytes: Range<u64>, at: Option<NonNul
             let len = bytes.end.saturating_sub(bytes.start).next_multiple_of(PAGE_SIZE);
             // SAFETY: the application gives these addresses away by valid usage.
             let place = unsafe { Place::new(at, size(len)?) };
-            state.km.bo_map_placed(bo, bytes, Some(place))
+            Ok(state.km.bo_map_placed(bo, bytes, Some(place))?.as_ptr())
         }
         Some(_) => Err(Error::Invalid),
         // Its addresses may be the application's when it is unmapped.
-        None if state.unmap_reserve => state.km.bo_map_placed(bo, bytes, None),
+        None if state.unmap_reserve => {
+            let in_page = size(bytes.start % PAGE_SIZE)?;
+            Ok(state.km.bo_map_placed(bo, bytes, None)?.as_ptr().wrapping_add(in_page))
+        }
         None => Ok(state.km.bo_map(bo)?.as_ptr().wrapping_add(size(bytes.start)?)),
     }
 }

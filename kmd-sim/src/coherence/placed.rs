@@ -57,7 +57,7 @@ impl<H: HostDevice> State<H> {
         id: BoId,
         bytes: Range<u64>,
         place: Option<Place>,
-    ) -> Result<*mut u8> {
+    ) -> Result<SharedMem> {
         let bo = self.bos.get(&id).ok_or(Error::Invalid)?;
         if bo.mapped {
             return Err(Error::Busy);
@@ -71,7 +71,7 @@ impl<H: HostDevice> State<H> {
         let pages = pages_of(&bytes);
         let pages = node + pages.start..node + pages.end;
         let view = self.arena(sync)?.view(&pages, place.as_ref())?;
-        let placed = match self.track(sync, Placed { view, pages }) {
+        let placed = match self.track_view(sync, Placed { view, pages }) {
             Ok(placed) => placed,
             Err((failed, error)) => {
                 if place.is_some() {
@@ -81,18 +81,18 @@ impl<H: HostDevice> State<H> {
                 return Err(error);
             }
         };
-        let address = placed.view.memory().as_ptr().wrapping_add(to_usize(bytes.start % PAGE_SIZE));
+        let memory = placed.view.memory();
         let mapping = self.bos.get_mut(&id).and_then(|bo| bo.mapping.as_mut()).ok_or(Error::Invalid)?;
         mapping.placed = Some(placed);
         if sync == Sync::Coherent {
             self.placed.insert(id);
         }
         self.enter_mapped(id);
-        Ok(address)
+        Ok(memory)
     }
 
     /// Tracks a mapping that nobody has written yet.
-    fn track(&mut self, sync: Sync, placed: Placed) -> core::result::Result<Placed, (Placed, Error)> {
+    fn track_view(&mut self, sync: Sync, placed: Placed) -> core::result::Result<Placed, (Placed, Error)> {
         let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) else { return Ok(placed) };
         if let Err(error) = tracking.mmu.add_view(placed.view.memory()) {
             return Err((placed, error));
