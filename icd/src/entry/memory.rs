@@ -293,10 +293,12 @@ pub(super) unsafe extern "system" fn unmap_memory2(
 
 /// Unmaps and keeps others out of the addresses, or leaves the memory mapped.
 fn unmap_reserve(state: &DeviceState, handle: vk::DeviceMemory) -> Result<(), vk::Result> {
-    let bo = state.memories.get(handle).and_then(|memory| memory.bo);
-    let reserved = bo.ok_or(Error::Unsupported).and_then(|bo| state.km.bo_unmap_reserve(bo));
-    reserved.map(drop).map_err(|error| {
-        log::error!("vkUnmapMemory2 that reserves addresses: {error}");
+    let Some(bo) = state.memories.get(handle).and_then(|memory| memory.bo) else {
+        log::error!("the addresses of memory that is the host's own cannot be kept");
+        return Err(vk::Result::ERROR_MEMORY_MAP_FAILED);
+    };
+    state.km.bo_unmap_reserve(bo).map(drop).map_err(|error| {
+        log::error!("vkUnmapMemory2 with addresses kept: {error}");
         vk::Result::ERROR_MEMORY_MAP_FAILED
     })
 }

@@ -179,11 +179,20 @@ impl Memory {
     ///
     /// If Vulkan fails.
     pub fn unmap_reserve(&self) {
+        self.try_unmap_reserve().expect("vkUnmapMemory2");
+    }
+
+    /// Unmaps and keeps others out of the addresses.
+    ///
+    /// # Errors
+    ///
+    /// What vkUnmapMemory2 returns; the memory is mapped as before.
+    pub fn try_unmap_reserve(&self) -> Result<(), vk::Result> {
         let info =
             vk::MemoryUnmapInfoKHR::default().flags(vk::MemoryUnmapFlagsKHR::RESERVE_EXT).memory(self.raw);
         let unmap = self.map_memory2().fp().unmap_memory2_khr;
         // SAFETY: By the harness's contract the memory is mapped.
-        unsafe { unmap(self.gpu.raw().handle(), &raw const info) }.result().expect("vkUnmapMemory2");
+        unsafe { unmap(self.gpu.raw().handle(), &raw const info) }.result()
     }
 
     /// Unmaps.

@@ -313,6 +313,24 @@ fn a_place_that_cannot_be_had_leaves_the_memory_unmapped() {
 }
 
 #[test]
+fn the_hosts_own_memory_is_refused_and_stays_as_it_is() {
+    if lockstep_under_test() {
+        loader::set("LOCKSTEP_NATIVE_TYPE", "1");
+    }
+    let Some(gpu) = gpu() else { return };
+    let last = gpu.memory_properties().memory_type_count - 1;
+    let (memory, place) =
+        (Memory::of_type(&gpu, last, PAGE, None).expect("vkAllocateMemory"), Reserved::new(1));
+    let refused = memory.map_placed(0, PAGE, place.page(0)).expect_err("not ours to place");
+    assert_eq!((refused, place.protections()), (vk::Result::ERROR_MEMORY_MAP_FAILED, closed(1)));
+    let bytes = memory.map(0, PAGE);
+    bytes.write(0, &pattern(75, PAGE));
+    assert_eq!(memory.try_unmap_reserve(), Err(vk::Result::ERROR_MEMORY_MAP_FAILED));
+    assert!(bytes.read_all() == pattern(75, PAGE), "still mapped");
+    memory.unmap();
+}
+
+#[test]
 fn explicit_memory_is_placed_and_stays_explicit() {
     let Some(gpu) = gpu() else { return };
     if Kind::Explicit.find(&gpu, u32::MAX).is_none() {
@@ -361,6 +379,51 @@ fn nothing_is_left_of_a_device_that_goes() {
     }
     drop(gpu);
     assert_eq!((process::userfaultfds(), place.protections()), (0, closed(4)));
+}
+
+#[test]
+fn a_forked_child_sees_what_the_device_wrote_last() {
+    let Some(gpu) = gpu() else { return };
+    let (buffer, place) = (buffer(&gpu, 4 * PAGE), Reserved::new(4));
+    let bytes = buffer.memory().map_placed(0, 4 * PAGE, place.page(0)).expect("vkMapMemory2");
+    bytes.write(0, &pattern(110, 4 * PAGE));
+    gpu.run(|r| r.fill(&buffer, PAGE, 2 * PAGE, 0x5E));
+    let child = process::fork(|| {
+        let right = |at: usize| at / PAGE == 0 || at / PAGE == 3 || bytes.load(at) == 0x5E;
+        u8::from(!(0..4 * PAGE).all(right))
+    });
+    assert_eq!(child.wait(), 0);
+    assert_coherent(&gpu, &buffer, bytes, 111);
+}
+
+#[test]
+fn many_threads_write_side_by_side_while_batches_are_submitted() {
+    let Some(gpu) = gpu() else { return };
+    const THREADS: usize = 4;
+    let place = Reserved::new(2 * THREADS);
+    let memory = |at: usize| {
+        let buffer = buffer(&gpu, 2 * PAGE);
+        let bytes = buffer.memory().map_placed(0, 2 * PAGE, place.page(2 * at)).expect("vkMapMemory2");
+        (buffer, bytes)
+    };
+    let all: Vec<_> = (0..THREADS).map(memory).collect();
+    std::thread::scope(|scope| {
+        for (_, bytes) in &all {
+            scope.spawn(move || {
+                for round in 0..200_u8 {
+                    bytes.store_each((0..2 * PAGE).step_by(97).map(|at| (at, round)));
+                }
+            });
+        }
+        for _ in 0..50 {
+            all.iter().for_each(|(buffer, _)| gpu.run(|r| r.fill(buffer, 4, 4, 0x3A)));
+        }
+    });
+    for (buffer, bytes) in &all {
+        let seen = buffer.all_as_device_sees();
+        assert!(seen == bytes.read(0, 2 * PAGE));
+        assert!((0..2 * PAGE).step_by(97).all(|at| seen[at] == 199) && seen[4..8] == [0x3A; 4]);
+    }
 }
 
 /// A device without the feature maps as ever: the first address stays the address.
