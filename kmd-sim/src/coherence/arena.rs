@@ -122,7 +122,7 @@ impl Arena {
     }
 
     /// Maps `pages` once more, at `place` or where there is room.
-    pub fn view(&self, pages: &Range<Pgoff>, place: Option<&Place>) -> Result<View> {
+    pub fn view(&self, pages: &Range<Pgoff>, place: Option<Place>) -> Result<View> {
         self.pages.view(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE), place)
     }
 

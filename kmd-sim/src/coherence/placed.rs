@@ -70,11 +70,12 @@ impl<H: HostDevice> State<H> {
         let node = self.bos.get(&id).and_then(|bo| bo.tbo.node()).ok_or(Error::Invalid)?.start;
         let pages = pages_of(&bytes);
         let pages = node + pages.start..node + pages.end;
-        let view = self.arena(sync)?.view(&pages, place.as_ref())?;
+        let fixed = place.is_some();
+        let view = self.arena(sync)?.view(&pages, place)?;
         let placed = match self.track_view(sync, Placed { view, pages }) {
             Ok(placed) => placed,
             Err((failed, error)) => {
-                if place.is_some() {
+                if fixed {
                     // Where it was, the application had its own addresses.
                     let _ = failed.view.reserve();
                 }

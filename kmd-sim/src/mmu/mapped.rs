@@ -206,7 +206,7 @@ fn mappings_of_one_file_are_tracked_apart() {
     let Viewed { mut mmu, view, mapped, .. } = machine;
     let place = view.reserve().unwrap();
     assert!(mmu.take_dirty(0..PAGES, &mut |_| {}).is_err(), "nobody tracks what is there now");
-    let again = mapped.pages.view(&(0..PAGES * PAGE_SIZE), Some(&place)).unwrap();
+    let again = mapped.pages.view(&(0..PAGES * PAGE_SIZE), Some(place)).unwrap();
     mmu.tracker.add_view(memory).unwrap();
     again.memory().store(9, 1);
     let mut found = BTreeSet::new();

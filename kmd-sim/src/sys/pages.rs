@@ -61,7 +61,7 @@ impl TwiceMapped {
     }
 
     /// Maps `bytes` (whole pages) once more, at `place` or where there is room.
-    pub fn view(&self, bytes: &Range<u64>, place: Option<&Place>) -> Result<View> {
+    pub fn view(&self, bytes: &Range<u64>, place: Option<Place>) -> Result<View> {
         View::new(self.file.as_fd(), bytes.start, to_usize(bytes.end - bytes.start), place)
     }
 

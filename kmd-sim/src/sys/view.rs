@@ -33,12 +33,9 @@ impl Place {
     }
 }
 
-/// A mapping of part of a memory file.
+/// A mapping of part of a memory file. It has its place to itself.
 #[derive(Debug)]
-pub struct View {
-    base: NonNull<u8>,
-    len: usize,
-}
+pub struct View(Place);
 
 // SAFETY: a mapping belongs to the process, and accesses are the business of who was given an address.
 unsafe impl Send for View {}
@@ -47,11 +44,11 @@ unsafe impl Sync for View {}
 
 impl View {
     /// Maps `len` bytes from `offset` on of a file, at `place` or where there is room.
-    pub(super) fn new(file: BorrowedFd<'_>, offset: u64, len: usize, place: Option<&Place>) -> Result<Self> {
-        let (at, fixed) = match place {
-            Some(place) if place.base.addr().get() % PAGE_BYTES != 0 || place.len != len => {
-                return Err(Error::Invalid);
-            }
+    pub(super) fn new(file: BorrowedFd<'_>, offset: u64, len: usize, place: Option<Place>) -> Result<Self> {
+        if place.as_ref().is_some_and(|place| place.base.addr().get() % PAGE_BYTES != 0 || place.len != len) {
+            return Err(Error::Invalid);
+        }
+        let (at, fixed) = match &place {
             Some(place) => (place.base.as_ptr().cast(), MapFlags::FIXED),
             None => (null_mut(), MapFlags::empty()),
         };
@@ -60,28 +57,26 @@ impl View {
         let base = unsafe { mmap(at, len, ProtFlags::READ | ProtFlags::WRITE, flags, file, offset) }
             .map_err(|errno| os("mmap(2)", errno))?;
         let base = NonNull::new(base.cast()).ok_or(Error::NoMemory)?;
-        Ok(Self { base, len })
+        Ok(Self(place.unwrap_or(Place { base, len })))
     }
 
     /// Its bytes.
     pub fn memory(&self) -> SharedMem {
         // SAFETY: 1. mapped as long as `self`, whose owner hands out nothing that outlives it; 2. nobody has references
         // to it.
-        unsafe { SharedMem::new(self.base, self.len) }
+        unsafe { SharedMem::new(self.0.base, self.0.len) }
     }
 
     /// Ends it, but keeps others out of its addresses: they are whose it is now. If the kernel refuses, the mapping
     /// stays.
     pub fn reserve(self) -> core::result::Result<Place, (Self, Error)> {
+        let Place { base, len } = self.0;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: replaces the mapping, which nobody uses any more.
-        let result =
-            unsafe { mmap_anonymous(self.base.as_ptr().cast(), self.len, ProtFlags::empty(), flags) };
-        match result {
+        match unsafe { mmap_anonymous(base.as_ptr().cast(), len, ProtFlags::empty(), flags) } {
             Ok(_) => {
-                let place = Place { base: self.base, len: self.len };
                 std::mem::forget(self);
-                Ok(place)
+                Ok(Place { base, len })
             }
             Err(errno) => Err((self, os("mmap(2)", errno))),
         }
@@ -90,9 +85,10 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
+        let Place { base, len } = self.0;
         // SAFETY: made by `new`, and used by nobody any more.
-        if let Err(errno) = unsafe { munmap(self.base.as_ptr().cast(), self.len) } {
-            log::warn!("{} bytes at {:?} stay mapped: {}", self.len, self.base, os("munmap(2)", errno));
+        if let Err(errno) = unsafe { munmap(base.as_ptr().cast(), len) } {
+            log::warn!("{len} bytes at {base:?} stay mapped: {}", os("munmap(2)", errno));
         }
     }
 }
@@ -136,7 +132,7 @@ mod tests {
         let reserved = view.reserve().unwrap();
         assert_eq!(reserved, place(base, 2 * PAGE_BYTES));
         assert_eq!(protection(base).as_deref(), Some("---p"));
-        let again = pages.view(&(2 * PAGE_SIZE..4 * PAGE_SIZE), Some(&reserved)).unwrap();
+        let again = pages.view(&(2 * PAGE_SIZE..4 * PAGE_SIZE), Some(reserved)).unwrap();
         assert_eq!(again.memory().as_ptr(), base);
         assert_eq!(protection(base).as_deref(), Some("rw-s"));
         drop(again);
@@ -149,12 +145,12 @@ mod tests {
         let room = pages.view(&(0..4 * PAGE_SIZE), None).unwrap().reserve().unwrap();
         let base = room.base.as_ptr();
         for (base, len) in [(base.wrapping_add(64), 2 * PAGE_BYTES), (base, PAGE_BYTES)] {
-            let refused = pages.view(&(0..2 * PAGE_SIZE), Some(&place(base, len))).unwrap_err();
+            let refused = pages.view(&(0..2 * PAGE_SIZE), Some(place(base, len))).unwrap_err();
             assert_eq!(refused, Error::Invalid);
         }
         let beyond = place(std::ptr::without_provenance_mut(1 << 62), 2 * PAGE_BYTES);
-        assert!(pages.view(&(0..2 * PAGE_SIZE), Some(&beyond)).is_err());
+        assert!(pages.view(&(0..2 * PAGE_SIZE), Some(beyond)).is_err());
         assert_eq!(protection(base).as_deref(), Some("---p"));
-        drop(pages.view(&(0..4 * PAGE_SIZE), Some(&room)).unwrap());
+        drop(pages.view(&(0..4 * PAGE_SIZE), Some(room)).unwrap());
     }
 }
