@@ -1,8 +1,9 @@
 # One command each; every one of them installs what it lacks on Debian or Ubuntu.
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
+#   make hosts      the tests again, on host drivers worse than lavapipe
 #   make tsan       the tests again, under ThreadSanitizer
-#   make mutations  the recording of each command left out in turn: some test must notice
+#   make mutations  each flush, each pull and the recording of each command left out in turn: some test must notice
 #   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
 #   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
 #   make bench-recording   what recording commands and polling fences costs over the host alone
@@ -18,7 +19,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test tsan mutations models bench-instructions bench-recording cts lint deps install uninstall clean
+.PHONY: run build test hosts tsan mutations models bench-instructions bench-recording cts lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -29,6 +30,9 @@ build:
 
 test: deps lint
 	scripts/test
+
+hosts: deps
+	scripts/hosts
 
 tsan: deps
 	scripts/tsan

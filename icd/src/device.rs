@@ -79,6 +79,10 @@ pub(crate) struct LaterFns {
     pub acquire_next_image2: Option<vk::PFN_vkAcquireNextImage2KHR>,
     /// `vkWaitForPresentKHR`
     pub wait_for_present: Option<vk::PFN_vkWaitForPresentKHR>,
+    /// `vkSetDebugUtilsObjectNameEXT`
+    pub set_debug_utils_object_name: Option<vk::PFN_vkSetDebugUtilsObjectNameEXT>,
+    /// `vkDebugMarkerSetObjectNameEXT`
+    pub debug_marker_set_object_name: Option<vk::PFN_vkDebugMarkerSetObjectNameEXT>,
     /// `vkGetMemoryFdPropertiesKHR`
     pub memory_fd_properties: Option<vk::PFN_vkGetMemoryFdPropertiesKHR>,
     /// `vkGetMemoryHostPointerPropertiesEXT`
@@ -156,6 +160,8 @@ impl LaterFns {
                 acquire_next_image: load(&get, &[c"vkAcquireNextImageKHR"]),
                 acquire_next_image2: load(&get, &[c"vkAcquireNextImage2KHR"]),
                 wait_for_present: load(&get, &[c"vkWaitForPresentKHR"]),
+                set_debug_utils_object_name: load(&get, &[c"vkSetDebugUtilsObjectNameEXT"]),
+                debug_marker_set_object_name: load(&get, &[c"vkDebugMarkerSetObjectNameEXT"]),
                 memory_fd_properties: load(&get, &[c"vkGetMemoryFdPropertiesKHR"]),
                 memory_host_pointer_properties: load(&get, &[c"vkGetMemoryHostPointerPropertiesEXT"]),
             }
@@ -225,6 +231,30 @@ pub struct Memory {
     pub bo: Option<BoId>,
     /// Where the current mapping ends: `VK_WHOLE_SIZE` in flushes means up to here.
     pub mapped_end: AtomicU64,
+    /// What the application calls it.
+    name: Mutex<String>,
+}
+
+impl Memory {
+    /// Memory that is not mapped and has no name.
+    pub fn new(kind: Kind, size: u64, bo: Option<BoId>) -> Self {
+        Self { kind, size, bo, mapped_end: AtomicU64::new(0), name: Mutex::default() }
+    }
+
+    /// Gives it a name, for messages.
+    pub fn set_name(&self, name: String) {
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        if !name.is_empty() {
+            write!(f, "{name:?}, ")?;
+        }
+        write!(f, "{} bytes", self.size)
+    }
 }
 
 /// State of a `VkQueue`.
@@ -544,7 +574,7 @@ unsafe fn host_request(
         );
         return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
     }
-    let host = host_extensions(physical);
+    let host = host_extensions(physical)?;
     let passed = extensions::device(host.clone());
     let named = |list: &[vk::ExtensionProperties], name: &CStr| {
         list.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name))
@@ -578,6 +608,11 @@ unsafe fn host_request(
         features.timeline_semaphore = vk::TRUE;
     } else {
         chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
+    }
+    let structures = chain.get_mut::<vk::PhysicalDeviceAccelerationStructureFeaturesKHR<'_>>();
+    if structures.is_some_and(|features| features.acceleration_structure_host_commands == vk::TRUE) {
+        log::error!("the feature accelerationStructureHostCommands is not offered");
+        return Err(vk::Result::ERROR_FEATURE_NOT_PRESENT);
     }
     if physical.types.needs_dma() {
         enable_synchronization2(physical, &host, &mut names, &mut chain)?;
@@ -630,10 +665,9 @@ fn addresses(chain: &mut Chain) -> bool {
 }
 
 /// The device extensions of the host.
-pub fn host_extensions(physical: &PhysicalDevice) -> Vec<vk::ExtensionProperties> {
+pub fn host_extensions(physical: &PhysicalDevice) -> Result<Vec<vk::ExtensionProperties>, vk::Result> {
     // SAFETY: the physical device is alive.
     unsafe { physical.instance.fns.enumerate_device_extension_properties(physical.handle) }
-        .unwrap_or_default()
 }
 
 fn has_timeline_semaphores(physical: &PhysicalDevice) -> bool {

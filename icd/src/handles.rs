@@ -45,6 +45,11 @@ impl<K: Eq + Hash + Copy, V> HandleMap<K, V> {
         }
     }
 
+    /// Calls `op` with every entry.
+    pub fn for_each(&self, op: impl FnMut(&Arc<V>)) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().for_each(op);
+    }
+
     /// Calls `op` with every entry, unless the table is being changed right now.
     pub fn try_for_each(&self, op: impl FnMut(&Arc<V>)) {
         if let Ok(table) = self.0.try_read() {

@@ -88,9 +88,9 @@ impl InstanceState {
     }
 
     /// The devices the host has.
-    pub fn host_devices(&self) -> Vec<vk::PhysicalDevice> {
+    pub fn host_devices(&self) -> Result<Vec<vk::PhysicalDevice>, vk::Result> {
         // SAFETY: the instance is alive.
-        unsafe { self.fns.enumerate_physical_devices() }.unwrap_or_default()
+        unsafe { self.fns.enumerate_physical_devices() }
     }
 }
 

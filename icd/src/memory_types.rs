@@ -302,8 +302,10 @@ impl MemoryTypes {
         properties
     }
 
-    /// Translates a budget the host filled in, heap by heap. A heap beside the host's shares its use.
-    pub fn translate_budget(&self, budget: &mut vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>) {
+    /// Translates a budget the host filled in, heap by heap. A heap beside the host's shares its use. Guest pages and
+    /// twins, `guest` bytes, are system memory: they count in the first heap that is not local to the device, or where
+    /// all memory is one, in that.
+    pub fn translate_budget(&self, budget: &mut vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>, guest: u64) {
         let host = *budget;
         budget.heap_budget = [0; vk::MAX_MEMORY_HEAPS];
         budget.heap_usage = [0; vk::MAX_MEMORY_HEAPS];
@@ -311,6 +313,9 @@ impl MemoryTypes {
             budget.heap_budget[index] = host.heap_budget[heap.host as usize].min(heap.size);
             budget.heap_usage[index] = host.heap_usage[heap.host as usize];
         }
+        let is_local = |heap: &Heap| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL);
+        let system = self.heaps.iter().position(|heap| !is_local(heap)).unwrap_or(0);
+        budget.heap_usage[system] = budget.heap_usage[system].saturating_add(guest);
     }
 }
 
@@ -390,6 +395,27 @@ mod tests {
         let types: Vec<_> = table.types.iter().map(|t| (t.flags, t.kind)).collect();
         assert_eq!(types, [(Flags::DEVICE_LOCAL, Kind::DeviceOnly), (all, Kind::Emulated)]);
         assert_eq!(table.properties().memory_heap_count, 1);
+    }
+
+    #[test]
+    fn guest_pages_count_in_the_heap_that_is_system_memory() {
+        let used = |host: vk::PhysicalDeviceMemoryProperties, profile| {
+            let table = MemoryTypes::new(&host, profile, Transport::Auto, false);
+            let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT {
+                heap_budget: [2 << 30; vk::MAX_MEMORY_HEAPS],
+                ..Default::default()
+            };
+            budget.heap_usage[..2].copy_from_slice(&[100, 200]);
+            table.translate_budget(&mut budget, 7);
+            let heaps = table.properties().memory_heap_count as usize;
+            assert_eq!(budget.heap_budget[..heaps], vec![1 << 30; heaps]);
+            assert_eq!(budget.heap_budget[heaps], 0);
+            budget.heap_usage[..heaps].to_vec()
+        };
+        assert_eq!(used(discrete(), Profile::Paravirtual), [100, 207]);
+        assert_eq!(used(discrete(), Profile::Unified), [100, 207]);
+        assert_eq!(used(lavapipe(), Profile::Paravirtual), [100, 107]);
+        assert_eq!(used(lavapipe(), Profile::Unified), [107]);
     }
 
     #[test]

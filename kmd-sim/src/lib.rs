@@ -37,6 +37,8 @@ pub mod error;
 pub mod lockdep;
 pub mod mm;
 pub mod mmu;
+#[cfg(lockstep_mutation)]
+pub mod mutation;
 pub mod soft_system;
 pub mod stats;
 pub mod svga;

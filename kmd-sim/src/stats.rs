@@ -15,6 +15,12 @@ pub struct Stats {
     pub pages_dirty: u64,
     /// Bytes in them that the CPU had changed; a store of the value that was there is none.
     pub cpu_bytes_written: u64,
+    /// Pages compared though they were not reported, since writes may land in them later.
+    pub pages_watched: u64,
+    /// Pages among them in which one had.
+    pub pages_changed_late: u64,
+    /// Pages that were not watched, since too many were.
+    pub pages_unwatched: u64,
     /// Bytes of the CPU that host memory was given.
     pub bytes_flushed: u64,
     /// Time spent comparing and storing them.
@@ -60,6 +66,9 @@ impl Stats {
             scan_ns,
             pages_dirty,
             cpu_bytes_written,
+            pages_watched,
+            pages_changed_late,
+            pages_unwatched,
             bytes_flushed,
             flush_ns,
             write_set_bytes,
@@ -83,6 +92,9 @@ impl Stats {
         self.scan_ns += scan_ns;
         self.pages_dirty += pages_dirty;
         self.cpu_bytes_written += cpu_bytes_written;
+        self.pages_watched += pages_watched;
+        self.pages_changed_late += pages_changed_late;
+        self.pages_unwatched += pages_unwatched;
         self.bytes_flushed += bytes_flushed;
         self.flush_ns += flush_ns;
         self.write_set_bytes += write_set_bytes;

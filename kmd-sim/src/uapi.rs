@@ -100,6 +100,16 @@ impl<H: HostDevice> Device<H> {
         }
     }
 
+    /// Bytes of system memory that guest pages, twins and images take, besides host memory.
+    pub fn resident_bytes(&self) -> u64 {
+        self.reserve().resident_bytes()
+    }
+
+    /// Whether an address of the process lies in the application's view of guest pages.
+    pub fn is_guest_address(&self, address: usize) -> bool {
+        self.reserve().is_guest_address(address)
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         self.reserve().stats

@@ -207,6 +207,30 @@ fn freed_pages_carry_no_byte_to_the_next_object() {
 }
 
 #[test]
+fn guest_pages_that_were_touched_and_twins_count_as_memory_until_their_object_goes() {
+    let (device, _, bo) = device_with_bo();
+    let page = PAGE as u64;
+    let context = device.context_create(());
+    assert_eq!(device.resident_bytes(), 0);
+    let guest = device.bo_map(bo).unwrap();
+    guest.store_byte(0, 1);
+    guest.store_byte(5 * PAGE, 1);
+    let touched = device.resident_bytes();
+    assert!((2 * page..=BLOCK as u64).contains(&touched), "{touched}");
+    device.execbuf(context, &[ANYTHING]).unwrap();
+    let twins = device.resident_bytes() - touched;
+    assert!(twins >= 2 * page, "{twins}");
+    device.revoke(context, &(1..2));
+    let explicit = device.bo_create(BLOCK as u64, Sync::Explicit, 1);
+    let before = device.resident_bytes();
+    device.bo_map(explicit).unwrap().store_byte(0, 1);
+    assert_eq!(device.resident_bytes() - before, page);
+    device.bo_destroy(bo);
+    device.bo_destroy(explicit);
+    assert_eq!(device.resident_bytes(), 0);
+}
+
+#[test]
 fn explicit_objects_move_exactly_the_ranges_named() {
     let host = Host::new();
     let device: TestDevice = Device::new(host, 1 << 30, tracker(), readback());
@@ -291,6 +315,8 @@ fn a_flush_leaves_host_memory_alone_where_the_cpu_wrote_nothing() {
     let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
     let guest = device.bo_map(bo).unwrap();
     guest.store_byte(5, 1);
+    device.flush().unwrap();
+    // What has changed is looked at once more.
     device.flush().unwrap();
     // Nobody may write it; so it shows who does.
     host.block(0).store_byte(6, 0xee);

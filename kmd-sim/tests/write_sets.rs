@@ -1,6 +1,7 @@
 //! What write sets cost, and what they must not lose: one situation a test.
 
 #[path = "device_model/host.rs"]
+#[expect(dead_code, reason = "images are the model's")]
 mod host;
 
 use std::ops::Range;

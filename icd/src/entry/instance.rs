@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::extensions;
 use crate::host::library::HostDriver;
 use crate::host::select::host_driver;
+use crate::host::{Error, nested};
 use crate::instance::{API_VERSION, InstanceState, PhysicalDevice};
 use crate::logger;
 
@@ -24,8 +25,8 @@ fn host() -> Option<&'static HostDriver> {
 /// `vkEnumerateInstanceVersion`
 pub(super) unsafe extern "system" fn enumerate_instance_version(version: *mut u32) -> vk::Result {
     // SAFETY: a driver's entry point may be asked at any time.
-    let host =
-        host().and_then(|host| unsafe { host.entry().try_enumerate_instance_version() }.ok().flatten());
+    let of_host = |host: &HostDriver| unsafe { host.entry().try_enumerate_instance_version() }.ok().flatten();
+    let host = host().and_then(|host| nested::below(|| of_host(host)));
     let known = host.unwrap_or(vk::API_VERSION_1_0).min(API_VERSION);
     // SAFETY: valid usage.
     unsafe { *version = known };
@@ -44,7 +45,8 @@ pub(super) unsafe extern "system" fn enumerate_instance_extension_properties(
     // SAFETY: a driver's entry point may be asked at any time.
     let of_host =
         |host: &HostDriver| unsafe { host.entry().enumerate_instance_extension_properties(None) }.ok();
-    let list = extensions::instance(host().and_then(of_host).unwrap_or_default());
+    let host = host().and_then(|host| nested::below(|| of_host(host)));
+    let list = extensions::instance(host.unwrap_or_default());
     // SAFETY: valid usage.
     unsafe { fill(&list, count, out) }
 }
@@ -75,6 +77,8 @@ pub(super) unsafe extern "system" fn create_instance(
     logger::init(config.log);
     let host = match host_driver(config.host_icd.as_deref()) {
         Ok(host) => host,
+        // Who looks for the best driver of the system goes on looking.
+        Err(Error::Nested) => return vk::Result::ERROR_INITIALIZATION_FAILED,
         Err(error) => {
             log::error!("{error}");
             return vk::Result::ERROR_INITIALIZATION_FAILED;
@@ -113,7 +117,8 @@ pub(super) unsafe extern "system" fn create_instance(
     };
     let entry = host.entry();
     // SAFETY: the application's arguments with one more name.
-    let result = unsafe { (entry.fp_v1_0().create_instance)(&raw const host_info, allocator, out) };
+    let create = || unsafe { (entry.fp_v1_0().create_instance)(&raw const host_info, allocator, out) };
+    let result = nested::below(create);
     if result == vk::Result::SUCCESS {
         // SAFETY: written by the host.
         let handle = unsafe { *out };
@@ -133,13 +138,9 @@ pub(super) unsafe extern "system" fn destroy_instance(
     unsafe { (state.fns.fp_v1_0().destroy_instance)(instance, allocator) };
 }
 
-/// Enters the devices of an instance, and returns them.
-fn register_devices(instance: &Arc<InstanceState>) -> Vec<vk::PhysicalDevice> {
-    let devices = instance.host_devices();
-    for device in &devices {
-        PhysicalDevice::register(instance, *device);
-    }
-    devices
+/// Enters devices of an instance.
+fn register_devices(instance: &Arc<InstanceState>, devices: &[vk::PhysicalDevice]) {
+    devices.iter().for_each(|device| PhysicalDevice::register(instance, *device));
 }
 
 /// `vkEnumeratePhysicalDevices`
@@ -149,9 +150,13 @@ pub(super) unsafe extern "system" fn enumerate_physical_devices(
     out: *mut vk::PhysicalDevice,
 ) -> vk::Result {
     let state = state!(INSTANCES, instance);
-    register_devices(&state);
     // SAFETY: valid usage.
-    unsafe { (state.fns.fp_v1_0().enumerate_physical_devices)(instance, count, out) }
+    let result = unsafe { (state.fns.fp_v1_0().enumerate_physical_devices)(instance, count, out) };
+    if !out.is_null() && result.as_raw() >= 0 {
+        // SAFETY: filled by the host.
+        register_devices(&state, unsafe { slice(out, *count) });
+    }
+    result
 }
 
 /// `vkEnumeratePhysicalDeviceGroups`: each device is a group of its own, since memory with several instances
@@ -162,7 +167,11 @@ pub(super) unsafe extern "system" fn enumerate_physical_device_groups(
     out: *mut vk::PhysicalDeviceGroupProperties<'_>,
 ) -> vk::Result {
     let state = state!(INSTANCES, instance);
-    let devices = register_devices(&state);
+    let devices = match state.host_devices() {
+        Ok(devices) => devices,
+        Err(result) => return result,
+    };
+    register_devices(&state, &devices);
     if out.is_null() {
         // SAFETY: valid usage.
         return unsafe { fill(&devices, count, std::ptr::null_mut()) };

@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char};
 
 use ash::vk;
 
-use super::table::{Level, find};
+use super::table::{Level, find, is_offered};
 use super::{DEVICES, INSTANCES};
 
 /// Newest version of the interface that we know.
@@ -39,6 +39,9 @@ pub unsafe extern "system" fn vk_icdGetInstanceProcAddr(
     if let Some((Level::Global, function)) = ours {
         return function;
     }
+    if !is_offered(name) {
+        return None;
+    }
     let instance = INSTANCES.get(instance)?;
     let host = instance.host.instance_proc(instance.handle, name);
     match ours {
@@ -61,6 +64,9 @@ pub unsafe extern "system" fn vk_icdGetPhysicalDeviceProcAddr(
 ) -> vk::PFN_vkVoidFunction {
     // SAFETY: the caller's.
     let name = unsafe { CStr::from_ptr(name) };
+    if !is_offered(name) {
+        return None;
+    }
     let instance = INSTANCES.get(instance)?;
     let host = instance.host.physical_device_proc(instance.handle, name);
     match find(name) {
@@ -72,7 +78,7 @@ pub unsafe extern "system" fn vk_icdGetPhysicalDeviceProcAddr(
 }
 
 /// `vkGetDeviceProcAddr`: ours, or the host's own function, so that what is not intercepted costs what it
-/// costs natively.
+/// costs natively. Nothing of an extension that is not advertised, whatever the host has.
 ///
 /// # Safety
 /// `device` is one of ours; `name` is a C string.
@@ -80,11 +86,15 @@ pub unsafe extern "system" fn get_device_proc_addr(
     device: vk::Device,
     name: *const c_char,
 ) -> vk::PFN_vkVoidFunction {
+    // SAFETY: the caller's.
+    let name = unsafe { CStr::from_ptr(name) };
+    if !is_offered(name) {
+        return None;
+    }
     let device = DEVICES.get(device)?;
     // SAFETY: the device is alive.
-    let host = unsafe { device.physical.instance.fns.get_device_proc_addr(device.handle, name) };
-    // SAFETY: the caller's.
-    match find(unsafe { CStr::from_ptr(name) }) {
+    let host = unsafe { device.physical.instance.fns.get_device_proc_addr(device.handle, name.as_ptr()) };
+    match find(name) {
         Some((Level::Device, function)) => host.and(function),
         Some((Level::OwnDevice, function)) => function.filter(|_| device.map_memory2),
         Some(_) => None,

@@ -6,12 +6,12 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use ash::vk;
 use kmd_sim::uapi::{BoId, Error, PAGE_SIZE, Place, Result as KmResult, Sync};
 
-use super::{DEVICES, code, slice, state};
+use super::{DEVICES, all_devices, code, point, slice, state};
 use crate::chain::{self, Chain};
 use crate::device::{DeviceState, Memory};
 use crate::memory_types::{Kind, MemoryType};
@@ -34,6 +34,12 @@ unsafe fn is_external(info: &vk::MemoryAllocateInfo<'_>) -> bool {
     fd.is_some_and(|import| !import.handle_type.is_empty())
         || pointer.is_some_and(|import| !import.handle_type.is_empty())
         || export.is_some_and(|export| !export.handle_types.is_empty())
+}
+
+/// Whether an address lies in mapped memory of ours, of any device. Such memory cannot be imported as the host's:
+/// the device would write guest pages, and would not see what is written to the memory behind them.
+fn is_guest_address(pointer: *const c_void) -> bool {
+    all_devices().iter().any(|device| device.km.is_guest_address(pointer.addr()))
 }
 
 /// Allocates memory that the device copies to and from: with a buffer over all of it, and tied to no resource.
@@ -87,7 +93,7 @@ fn enter(state: &DeviceState, handle: vk::DeviceMemory, kind: Kind, size: u64) {
         state.emulated.fetch_add(1, Ordering::Release);
     }
     log::trace!("allocated {handle:?}: {size} bytes, {kind:?}");
-    state.memories.insert(handle, Arc::new(Memory { kind, size, bo, mapped_end: AtomicU64::new(0) }));
+    state.memories.insert(handle, Arc::new(Memory::new(kind, size, bo)));
 }
 
 /// `vkAllocateMemory`
@@ -103,6 +109,12 @@ pub(super) unsafe extern "system" fn allocate_memory(
     let Some(memory_type) = state.physical.types.get(info.memory_type_index) else {
         return vk::Result::ERROR_UNKNOWN;
     };
+    // SAFETY: valid usage.
+    let import = unsafe { chain::find::<vk::ImportMemoryHostPointerInfoEXT<'_>>(info.p_next) };
+    if import.is_some_and(|import| !import.handle_type.is_empty() && is_guest_address(import.p_host_pointer))
+    {
+        return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
+    }
     // SAFETY: valid usage.
     if let Some(dma) = state.dma().filter(|_| memory_type.dma && !unsafe { is_external(info) }) {
         // SAFETY: valid usage.
@@ -183,7 +195,7 @@ fn map(
             }
             let map = || {
                 map_guest(state, bo, offset..end, at).map_err(|error| {
-                    log::error!("vkMapMemory of {} bytes: {error}", memory.size);
+                    log::error!("vkMapMemory of {memory}: {error}");
                     vk::Result::ERROR_MEMORY_MAP_FAILED
                 })
             };
@@ -236,6 +248,7 @@ pub(super) unsafe extern "system" fn map_memory(
     _flags: vk::MemoryMapFlags,
     out: *mut *mut c_void,
 ) -> vk::Result {
+    point!("vkMapMemory");
     let state = state!(DEVICES, device);
     // Work may have completed without anybody asking: the first thing the CPU sees must be up to date.
     state.retire_completed();
@@ -251,6 +264,7 @@ pub(super) unsafe extern "system" fn map_memory2(
     info: *const vk::MemoryMapInfoKHR<'_>,
     out: *mut *mut c_void,
 ) -> vk::Result {
+    point!("vkMapMemory2KHR");
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let info = unsafe { &*info };
@@ -360,9 +374,9 @@ pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
     }))
 }
 
-/// Defines an entry point that says which memory types can import a handle.
+/// Defines an entry point that says which memory types can import a handle, if any can.
 macro_rules! import_properties {
-    ($name:ident, $host:ident, $handle:ty, $properties:ident, $doc:literal) => {
+    ($name:ident, $host:ident, $handle:ty, $properties:ident, $refuse:expr, $doc:literal) => {
         #[doc = $doc]
         pub(super) unsafe extern "system" fn $name(
             device: vk::Device,
@@ -372,6 +386,9 @@ macro_rules! import_properties {
         ) -> vk::Result {
             let state = state!(DEVICES, device);
             let Some(host) = state.later.$host else { return vk::Result::ERROR_UNKNOWN };
+            if $refuse(handle) {
+                return vk::Result::ERROR_INVALID_EXTERNAL_HANDLE;
+            }
             // SAFETY: valid usage.
             let result = unsafe { host(device, handle_type, handle, out) };
             if result == vk::Result::SUCCESS {
@@ -389,6 +406,7 @@ import_properties!(
     memory_fd_properties,
     i32,
     MemoryFdPropertiesKHR,
+    |_| false,
     "`vkGetMemoryFdPropertiesKHR`"
 );
 import_properties!(
@@ -396,5 +414,6 @@ import_properties!(
     memory_host_pointer_properties,
     *const c_void,
     MemoryHostPointerPropertiesEXT,
+    is_guest_address,
     "`vkGetMemoryHostPointerPropertiesEXT`"
 );

@@ -9,6 +9,7 @@
 //! | [`memory`] | "Memory Allocation" |
 //! | [`resource`], [`view`] | "Resource Creation" |
 //! | [`descriptor`] | "Resource Descriptors" |
+//! | [`debug`] | "Debugging": names of objects |
 //! | [`pipeline`] | "Shaders", "Pipelines" |
 //! | [`command`] | "Command Buffers", and what is recorded in them |
 //! | [`pass`] | "Render Pass", pools of "Queries" |
@@ -21,6 +22,7 @@
 //! being alive. This is the one argument behind their unsafe blocks.
 
 pub mod command;
+pub mod debug;
 pub mod descriptor;
 pub mod device;
 pub mod instance;
@@ -34,6 +36,8 @@ pub mod resource;
 pub mod sync;
 mod table;
 pub mod view;
+
+use std::sync::Arc;
 
 use ash::vk;
 
@@ -49,6 +53,13 @@ pub static PHYSICAL_DEVICES: HandleMap<vk::PhysicalDevice, PhysicalDevice> = Han
 pub static DEVICES: HandleMap<vk::Device, DeviceState> = HandleMap::new();
 /// Queues of all devices.
 pub static QUEUES: HandleMap<vk::Queue, QueueState> = HandleMap::new();
+
+/// All devices of the process, to be asked one after the other.
+fn all_devices() -> Vec<Arc<DeviceState>> {
+    let mut devices = Vec::new();
+    DEVICES.for_each(|device| devices.push(Arc::clone(device)));
+    devices
+}
 
 /// The state of a handle; a command on a handle we do not know fails.
 macro_rules! state {
@@ -66,6 +77,15 @@ macro_rules! state {
     };
 }
 pub(crate) use state;
+
+/// Names a command that flushes or pulls, so that `scripts/mutations` can leave that out.
+macro_rules! point {
+    ($name:literal) => {
+        #[cfg(lockstep_mutation)]
+        let _point = kmd_sim::mutation::Point::enter($name);
+    };
+}
+use point;
 
 /// The code of a result.
 fn code(result: Result<(), vk::Result>) -> vk::Result {

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char};
 use ash::vk;
 use kmd_sim::uapi::PAGE_SIZE;
 
-use super::{PHYSICAL_DEVICES, fill, state};
+use super::{PHYSICAL_DEVICES, all_devices, fill, state};
 use crate::chain;
 use crate::device::host_extensions;
 use crate::extensions;
@@ -97,6 +97,33 @@ pub(super) unsafe extern "system" fn get_physical_device_features2(
     }
 }
 
+/// `vkGetPhysicalDeviceExternalSemaphoreProperties`: none can be shared, whatever the host can. What others signal
+/// would be a flush point, and what they wait for a completion point, that nobody here notices.
+pub(super) unsafe extern "system" fn get_physical_device_external_semaphore_properties(
+    _device: vk::PhysicalDevice,
+    _info: *const vk::PhysicalDeviceExternalSemaphoreInfo<'_>,
+    out: *mut vk::ExternalSemaphoreProperties<'_>,
+) {
+    // SAFETY: valid usage.
+    let out = unsafe { &mut *out };
+    out.export_from_imported_handle_types = vk::ExternalSemaphoreHandleTypeFlags::empty();
+    out.compatible_handle_types = vk::ExternalSemaphoreHandleTypeFlags::empty();
+    out.external_semaphore_features = vk::ExternalSemaphoreFeatureFlags::empty();
+}
+
+/// `vkGetPhysicalDeviceExternalFenceProperties`: none can be shared, as with semaphores.
+pub(super) unsafe extern "system" fn get_physical_device_external_fence_properties(
+    _device: vk::PhysicalDevice,
+    _info: *const vk::PhysicalDeviceExternalFenceInfo<'_>,
+    out: *mut vk::ExternalFenceProperties<'_>,
+) {
+    // SAFETY: valid usage.
+    let out = unsafe { &mut *out };
+    out.export_from_imported_handle_types = vk::ExternalFenceHandleTypeFlags::empty();
+    out.compatible_handle_types = vk::ExternalFenceHandleTypeFlags::empty();
+    out.external_fence_features = vk::ExternalFenceFeatureFlags::empty();
+}
+
 /// `vkGetPhysicalDeviceMemoryProperties`
 pub(super) unsafe extern "system" fn get_physical_device_memory_properties(
     device: vk::PhysicalDevice,
@@ -122,7 +149,9 @@ pub(super) unsafe extern "system" fn get_physical_device_memory_properties2(
     // SAFETY: a valid chain of outputs.
     let budget = unsafe { chain::find_mut::<vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>>(out.p_next) };
     if let Some(budget) = budget {
-        state.types.translate_budget(budget);
+        let devices = all_devices().into_iter().filter(|device| device.physical.handle == state.handle);
+        let guest = devices.map(|device| device.km.resident_bytes()).sum();
+        state.types.translate_budget(budget, guest);
     }
 }
 
@@ -137,7 +166,10 @@ pub(super) unsafe extern "system" fn enumerate_device_extension_properties(
         return vk::Result::ERROR_LAYER_NOT_PRESENT;
     }
     let state = state!(PHYSICAL_DEVICES, device);
-    let list = extensions::device(host_extensions(&state));
+    let list = match host_extensions(&state) {
+        Ok(host) => extensions::device(host),
+        Err(result) => return result,
+    };
     // SAFETY: valid usage.
     unsafe { fill(&list, count, out) }
 }

@@ -8,7 +8,7 @@
 use ash::vk;
 use kmd_sim::uapi::Writes;
 
-use super::{QUEUES, code, slice, state};
+use super::{QUEUES, code, point, slice, state};
 use crate::chain;
 use crate::device::QueueState;
 use crate::submission::{Batches, Batches2};
@@ -51,6 +51,7 @@ pub(super) unsafe extern "system" fn queue_submit(
     submits: *const vk::SubmitInfo<'_>,
     fence: vk::Fence,
 ) -> vk::Result {
+    point!("vkQueueSubmit");
     let state = state!(QUEUES, queue);
     let host = state.device.fns.fp_v1_0().queue_submit;
     // SAFETY: valid usage.
@@ -84,6 +85,7 @@ pub(super) unsafe extern "system" fn queue_submit2(
     submits: *const vk::SubmitInfo2<'_>,
     fence: vk::Fence,
 ) -> vk::Result {
+    point!("vkQueueSubmit2");
     let state = state!(QUEUES, queue);
     let Some(host) = state.device.later.queue_submit2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
@@ -116,6 +118,7 @@ pub(super) unsafe extern "system" fn queue_bind_sparse(
     infos: *const vk::BindSparseInfo<'_>,
     fence: vk::Fence,
 ) -> vk::Result {
+    point!("vkQueueBindSparse");
     let state = state!(QUEUES, queue);
     // SAFETY: valid usage.
     for info in unsafe { slice(infos, count) } {

@@ -11,7 +11,7 @@ use std::ffi::c_void;
 use ash::vk;
 use kmd_sim::uapi::all_retired;
 
-use super::{DEVICES, QUEUES, state};
+use super::{DEVICES, QUEUES, point, state};
 use crate::chain;
 use crate::device::DeviceState;
 use crate::host::commands::Commands;
@@ -27,6 +27,7 @@ fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
 
 /// `vkQueueWaitIdle`
 pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Result {
+    point!("vkQueueWaitIdle");
     let state = state!(QUEUES, queue);
     // SAFETY: valid usage.
     let wait = || unsafe { (state.device.fns.fp_v1_0().queue_wait_idle)(queue) };
@@ -39,6 +40,7 @@ pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Re
 
 /// `vkDeviceWaitIdle`
 pub(super) unsafe extern "system" fn device_wait_idle(device: vk::Device) -> vk::Result {
+    point!("vkDeviceWaitIdle");
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let wait = || unsafe { (state.fns.fp_v1_0().device_wait_idle)(device) };
@@ -57,6 +59,7 @@ pub(super) unsafe extern "system" fn wait_for_fences(
     wait_all: vk::Bool32,
     timeout: u64,
 ) -> vk::Result {
+    point!("vkWaitForFences");
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let result = unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
@@ -65,6 +68,7 @@ pub(super) unsafe extern "system" fn wait_for_fences(
 
 /// `vkGetFenceStatus`
 pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence: vk::Fence) -> vk::Result {
+    point!("vkGetFenceStatus");
     // Applications poll for long: what has not happened costs no more than asking the host.
     let shared = Commands::shared().and_then(|shared| shared.get_fence_status);
     // SAFETY: valid usage.
@@ -84,6 +88,7 @@ pub(super) unsafe extern "system" fn wait_semaphores(
     info: *const vk::SemaphoreWaitInfo<'_>,
     timeout: u64,
 ) -> vk::Result {
+    point!("vkWaitSemaphores");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.wait_semaphores else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
@@ -97,6 +102,7 @@ pub(super) unsafe extern "system" fn get_semaphore_counter_value(
     semaphore: vk::Semaphore,
     value: *mut u64,
 ) -> vk::Result {
+    point!("vkGetSemaphoreCounterValue");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.get_semaphore_counter_value else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
@@ -109,6 +115,7 @@ pub(super) unsafe extern "system" fn signal_semaphore(
     device: vk::Device,
     info: *const vk::SemaphoreSignalInfo<'_>,
 ) -> vk::Result {
+    point!("vkSignalSemaphore");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.signal_semaphore else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
@@ -158,6 +165,7 @@ pub(super) unsafe extern "system" fn destroy_semaphore(
 
 /// `vkGetEventStatus`
 pub(super) unsafe extern "system" fn get_event_status(device: vk::Device, event: vk::Event) -> vk::Result {
+    point!("vkGetEventStatus");
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let result = unsafe { (state.fns.fp_v1_0().get_event_status)(device, event) };
@@ -170,6 +178,7 @@ pub(super) unsafe extern "system" fn get_event_status(device: vk::Device, event:
 
 /// `vkSetEvent`
 pub(super) unsafe extern "system" fn set_event(device: vk::Device, event: vk::Event) -> vk::Result {
+    point!("vkSetEvent");
     let state = state!(DEVICES, device);
     // Where the device copies, nothing overtakes a batch that waits for an event.
     let flushed = if state.dma().is_some() { Ok(()) } else { state.flush() };
@@ -191,6 +200,7 @@ pub(super) unsafe extern "system" fn get_query_pool_results(
     stride: u64,
     flags: vk::QueryResultFlags,
 ) -> vk::Result {
+    point!("vkGetQueryPoolResults");
     let state = state!(DEVICES, device);
     let host = state.fns.fp_v1_0().get_query_pool_results;
     // SAFETY: valid usage.
@@ -222,6 +232,7 @@ pub(super) unsafe extern "system" fn acquire_next_image(
     fence: vk::Fence,
     index: *mut u32,
 ) -> vk::Result {
+    point!("vkAcquireNextImageKHR");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.acquire_next_image else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
@@ -235,6 +246,7 @@ pub(super) unsafe extern "system" fn acquire_next_image2(
     info: *const vk::AcquireNextImageInfoKHR<'_>,
     index: *mut u32,
 ) -> vk::Result {
+    point!("vkAcquireNextImage2KHR");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.acquire_next_image2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
@@ -249,6 +261,7 @@ pub(super) unsafe extern "system" fn wait_for_present(
     present_id: u64,
     timeout: u64,
 ) -> vk::Result {
+    point!("vkWaitForPresentKHR");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.wait_for_present else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use ash::vk;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use super::Error;
-use crate::entry::loader;
+use super::{Error, nested};
 
 /// `PFN_vkNegotiateLoaderICDInterfaceVersion`.
 type Negotiate = unsafe extern "system" fn(version: *mut u32) -> vk::Result;
@@ -46,10 +45,8 @@ impl HostDriver {
         };
         let get_instance_proc_addr = symbol(c"vk_icdGetInstanceProcAddr")
             .ok_or_else(|| not("is not a Vulkan driver: it has no vk_icdGetInstanceProcAddr"))?;
-        if std::ptr::fn_addr_eq(
-            get_instance_proc_addr,
-            loader::vk_icdGetInstanceProcAddr as vk::PFN_vkGetInstanceProcAddr,
-        ) {
+        // SAFETY: only asked whether it is there.
+        if unsafe { library.get::<*const u8>(nested::MARK.to_bytes_with_nul()) }.is_ok() {
             return Err(not("is Lockstep itself, which needs another driver below it"));
         }
         // SAFETY: the loader interface gives the symbol this type.

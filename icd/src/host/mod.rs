@@ -6,10 +6,12 @@
 //! | [`manifest`] | where drivers are announced |
 //! | [`library`] | loading one |
 //! | [`select`] | which one |
+//! | [`nested`] | that it is not Lockstep |
 
 pub mod commands;
 pub mod library;
 pub mod manifest;
+pub mod nested;
 pub mod select;
 
 use std::path::PathBuf;
@@ -36,6 +38,9 @@ pub enum Error {
         /// What it is.
         reason: &'static str,
     },
+    /// The host driver asks this library for what this library asked it for.
+    #[error("the host driver leads back to Lockstep, which needs another driver below it")]
+    Nested,
     /// No manifest of the system leads to a driver with a device.
     #[error(
         "no host Vulkan driver with a device was found: install one (on Debian: apt-get install \

@@ -9,9 +9,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ash::vk;
 
-use super::Error;
 use super::library::HostDriver;
 use super::manifest::{library_path, system_manifests};
+use super::{Error, nested};
 
 /// Drivers loaded so far, by the path they were asked for.
 static LOADED: Mutex<Option<HashMap<PathBuf, &'static HostDriver>>> = Mutex::new(None);
@@ -20,13 +20,17 @@ static BEST: OnceLock<&'static HostDriver> = OnceLock::new();
 
 /// The host driver for the value of `LOCKSTEP_HOST_ICD`.
 pub fn host_driver(option: Option<&Path>) -> Result<&'static HostDriver, Error> {
+    let named = |path: &Path, error| Error::Option(path.to_owned(), Box::new(error));
+    if nested::is_below() {
+        return Err(option.map_or(Error::Nested, |path| named(path, Error::Nested)));
+    }
     if let Some(path) = option {
-        return load(path).map_err(|error| Error::Option(path.to_owned(), Box::new(error)));
+        return nested::below(|| load(path)).map_err(|error| named(path, error));
     }
     if let Some(best) = BEST.get() {
         return Ok(best);
     }
-    let best = best_of_system()?;
+    let best = nested::below(best_of_system)?;
     log::info!("host driver {}", best.path().display());
     Ok(BEST.get_or_init(|| best))
 }

@@ -73,7 +73,7 @@ impl Arena {
     /// Reserves `bytes` bytes of address space.
     pub fn new(name: &str, bytes: u64) -> Result<Self> {
         let count = bytes.next_multiple_of(CHUNK * PAGE_SIZE) / PAGE_SIZE;
-        let pages = TwiceMapped::new(name, count * PAGE_SIZE)?;
+        let pages = TwiceMapped::reserve(name, count * PAGE_SIZE)?;
         let mut free = RangeSet::new();
         free.insert(0..count);
         Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK) })
@@ -83,6 +83,7 @@ impl Arena {
     pub fn alloc(&mut self, count: u64) -> Result<Range<Pgoff>> {
         let gap = self.free.iter().find(|gap| gap.end - gap.start >= count).ok_or(Error::NoMemory)?;
         let node = gap.start..gap.start + count;
+        self.pages.open(node.end * PAGE_SIZE)?;
         self.free.remove(node.clone());
         Ok(node)
     }
@@ -134,6 +135,11 @@ impl Arena {
     /// Asks which of `pages` there are.
     pub fn data(&self, pages: Range<Pgoff>) -> Data<'_> {
         Data { pages: &self.pages, end: pages.end, extent: pages.start..pages.start }
+    }
+
+    /// Bytes of the pages there are, in memory or swapped out.
+    pub fn resident_bytes(&self) -> u64 {
+        self.pages.resident_bytes()
     }
 
     /// Pages in all.

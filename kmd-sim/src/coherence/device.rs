@@ -30,6 +30,9 @@ use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockR
 use crate::sys::pages::to_usize;
 use crate::sys::signals::Blocked;
 
+/// A context with batches that have completed, its place, and how far it has come.
+type PassedContext<H> = (usize, Arc<Context<<H as HostDevice>::Timeline>>, u64);
+
 /// A device: the reservation and what is read without it.
 #[derive(Debug)]
 pub struct Device<H: HostDevice> {
@@ -151,6 +154,7 @@ impl<H: HostDevice> Device<H> {
         let sent = state.send(&self.host);
         let result = sent.and_then(|()| self.bring_back(&state, context, seqnos.clone()));
         if let Err(error) = result {
+            state.unsend();
             state.take_back(context, &seqnos);
             return Err(error);
         }
@@ -188,17 +192,26 @@ impl<H: HostDevice> Device<H> {
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
     /// application is about to be told that something completed.
     pub fn retire_completed(&self) {
+        #[cfg(lockstep_mutation)]
+        if crate::mutation::leaves_out() {
+            return;
+        }
         // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
         // left alone under it. Contexts are only ever added.
-        let mut passed = self.passed();
+        let (mut passed, mut unknown) = self.passed();
         // What completed is received in the order of submission: nothing that another batch waited for may be missing.
         // Counters only grow, so two looks that agree were true at one moment.
         while !passed.is_empty() && self.contexts().len() > 1 {
-            let again = self.passed();
+            let (again, also_unknown) = self.passed();
+            unknown |= also_unknown;
             let agree = std::mem::replace(&mut passed, again);
             if agree.iter().map(|(_, _, seqno)| seqno).eq(passed.iter().map(|(_, _, seqno)| seqno)) {
                 break;
             }
+        }
+        if unknown {
+            // How far it has got can be seen all the same.
+            self.reserve().pull_in_flight();
         }
         if passed.is_empty() {
             return;
@@ -217,25 +230,32 @@ impl<H: HostDevice> Device<H> {
         taken.retire();
     }
 
-    /// Contexts with batches that have completed and were not retired, and how far each has come.
-    fn passed(&self) -> Vec<(usize, Arc<Context<H::Timeline>>, u64)> {
-        let mut passed = Vec::new();
+    /// Contexts with batches that have completed and were not retired, and how far each has come; and whether that
+    /// cannot be told of some.
+    fn passed(&self) -> (Vec<PassedContext<H>>, bool) {
+        let (mut passed, mut unknown) = (Vec::new(), false);
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
             if context.submitted() > retired {
-                // A lost device has no sequence number; what it wrote is undefined.
-                let seqno = self.host.seqno(context.timeline).unwrap_or(0);
+                // A lost device has no sequence number, but what it had written when a fence was signalled counts.
+                let seqno = self.host.seqno(context.timeline);
+                unknown |= seqno.is_err();
+                let seqno = seqno.unwrap_or(0);
                 if seqno > retired {
                     passed.push((index, Arc::clone(context), seqno));
                 }
             }
         }
-        passed
+        (passed, unknown)
     }
 
     /// Makes the device writes of all batches visible as far as they have got, for the reports that come
     /// from the middle of a batch: events and query results.
     pub fn pull_in_flight(&self) {
+        #[cfg(lockstep_mutation)]
+        if crate::mutation::leaves_out() {
+            return;
+        }
         self.retire_completed();
         if self.contexts().iter().all(|context| context.retired() >= context.submitted()) {
             return;
@@ -262,8 +282,13 @@ impl<H: HostDevice> State<H> {
 
     /// Takes all changes of the CPU over to host memory.
     fn flush(&mut self) -> Result<()> {
+        #[cfg(lockstep_mutation)]
+        if crate::mutation::leaves_out() {
+            return Ok(());
+        }
         self.scan()?;
-        let dirty_bos = std::mem::take(&mut self.dirty_bos);
+        let mut dirty_bos = std::mem::take(&mut self.dirty_bos);
+        self.watch.begin(&mut dirty_bos);
         if dirty_bos.is_empty() {
             return Ok(());
         }
@@ -335,30 +360,39 @@ impl<H: HostDevice> State<H> {
 
     /// Takes the recorded pages of one object over to host memory. Returns the bytes flushed.
     fn flush_bo(&mut self, id: BoId) -> u64 {
-        let dirty = self.take_dirty_pages(id);
+        let reported = self.take_dirty_pages(id);
+        let watched = self.watch.take(id, &reported);
+        let dirty =
+            || reported.iter().map(|page| (*page, true)).chain(watched.iter().map(|page| (*page, false)));
         let Some(bo) = self.bos.get(&id) else { return 0 };
         // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
         let in_flight = self.fences.iter().any(|fences| !fences.is_empty());
         let busy = in_flight || !bo.stale.is_empty();
         let device = if busy { Neighbours::Busy } else { Neighbours::Quiet };
         let states = bo.mapping.as_ref().map_or(&[][..], |mapping| &mapping.pages);
-        let is_private = |page: &u64| states[to_usize(*page)] == PageState::Private;
-        let asks = busy && dirty.iter().any(is_private);
+        let is_private = |page: u64| states[to_usize(page)] == PageState::Private;
+        let asks = busy && dirty().any(|(page, _)| is_private(page));
         let pending = if asks { self.pending(id) } else { RangeSet::new() };
         // A page compared at every flush is compared with its twin: reading host memory may be slow.
-        let twin = self.tracking.as_ref().is_some_and(|tracking| !tracking.mmu.caps().reports_only_written);
+        let caps = self.tracking.as_ref().map(|tracking| tracking.mmu.caps());
+        let twin = caps.is_some_and(|caps| !caps.reports_only_written);
+        let watches = caps.is_some_and(|caps| caps.reports_only_written && caps.sees_kernel_writes);
         let mut flushed = 0;
-        for page in dirty {
-            self.stats.pages_dirty += 1;
+        for (page, reported) in dirty() {
+            self.stats.pages_dirty += u64::from(reported);
             let parts = parts(&pending, page);
+            let shares = twin || self.watch.contains(id, page);
             let flush = |page: &mut Page<'_>| {
                 let changed = page.flush(device, &parts);
-                if twin {
+                if shares {
                     page.share(&parts);
                 }
                 changed
             };
             let changed = self.with_page(id, page, flush).unwrap_or(0);
+            if watches {
+                self.watch.compared(id, page, reported, changed != 0, &mut self.stats);
+            }
             self.stats.cpu_bytes_written += changed;
             flushed += changed;
         }

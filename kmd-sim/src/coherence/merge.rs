@@ -172,7 +172,7 @@ mod tests {
             new in prop::collection::vec(0u8..2, 40),
             old in prop::collection::vec(0u8..2, 40),
         ) {
-            let mut found = vec![false; 40];
+            let mut found = [false; 40];
             let runs = changed_runs(&words(&new), &words(&old));
             for run in &runs {
                 prop_assert!(!run.is_empty());

@@ -19,7 +19,9 @@
 //! | [`lazy`] | or later, when the CPU touches it | `vmwgfx_page_dirty.c`: `vmw_bo_vm_fault` |
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
+//! | [`watch`] | writes that land later than they are reported | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
+//! | `guest` | guest pages as a whole: how much memory, and where | – |
 
 pub mod arena;
 pub mod bo;
@@ -27,6 +29,7 @@ pub mod bound;
 pub mod device;
 pub mod fence;
 pub mod gathered;
+mod guest;
 pub mod image;
 pub mod lazy;
 pub mod merge;
@@ -40,4 +43,5 @@ pub mod server;
 pub mod state;
 pub mod twin;
 pub mod validation;
+pub mod watch;
 pub mod write_set;

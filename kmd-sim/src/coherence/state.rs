@@ -13,6 +13,7 @@ use super::lazy::Lazy;
 use super::policy::Policy;
 use super::server::Server;
 use super::validation::Blanket;
+use super::watch::Watch;
 use super::write_set::{Extent, Write, WriteSet};
 use crate::addr::{PAGE_SIZE, Pgoff, pages_of};
 use crate::coherence::arena::{Arena, smaller_until_it_fits};
@@ -132,7 +133,9 @@ pub struct State<H: HostDevice> {
     pub(super) this: Weak<Mutex<Self>>,
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
-    explicit: Option<Arena>,
+    pub(super) explicit: Option<Arena>,
+    /// Pages that somebody may be writing unreported.
+    pub(super) watch: Watch,
     /// Objects with recorded dirty pages.
     pub(super) dirty_bos: Vec<BoId>,
     /// Coherent objects that are mapped.
@@ -171,6 +174,7 @@ impl<H: HostDevice> State<H> {
             this,
             tracking: None,
             explicit: None,
+            watch: Watch::default(),
             dirty_bos: Vec::new(),
             mapped: BTreeSet::new(),
             placed: BTreeSet::new(),
@@ -205,6 +209,7 @@ impl<H: HostDevice> State<H> {
         self.placed.remove(&id);
         self.mapped.remove(&id);
         self.invalidate_reach(id);
+        self.watch.forget(id);
         let Some(node) = bo.tbo.node() else { return };
         match (bo.sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => {
@@ -268,19 +273,18 @@ impl<H: HostDevice> State<H> {
         let node = arena.alloc(num_pages)?;
         let (application, driver) = (arena.application_pages(&node), arena.driver_pages(&node));
         let is_image = host.is_image(memory);
-        // Last, since it cannot be taken back.
-        let host = match host.map(memory, size) {
-            Ok(host) => host,
+        // The host's map last, since it cannot be taken back.
+        let made = self.track(sync, &node).and_then(|dirty| Ok((dirty, host.map(memory, size)?)));
+        let (dirty, host) = match made {
+            Ok(made) => made,
             Err(error) => {
-                arena.free(&node);
+                self.arena(sync)?.free(&node);
                 return Err(error);
             }
         };
         let image = is_image.then(Image::default);
         let tracked = if sync == Sync::Coherent { num_pages } else { 0 };
-        let mut dirty = None;
         if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
-            BoDirty::add(&mut dirty, node.start, num_pages, &mut tracking.gathered)?;
             tracking.by_node.insert(node.start, id);
         }
         let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
@@ -296,11 +300,24 @@ impl<H: HostDevice> State<H> {
             image,
         });
         match sync {
-            Sync::Coherent => self.fill(id),
+            Sync::Coherent => {
+                self.watch.placed();
+                self.fill(id);
+            }
             Sync::Explicit if bo.device_written => application.copy_from(&host, 0, to_usize(size)),
             Sync::Explicit => {}
         }
         Ok(())
+    }
+
+    /// What an object with these guest pages needs to be tracked.
+    fn track(&mut self, sync: Sync, node: &Range<Pgoff>) -> Result<Option<BoDirty>> {
+        let mut dirty = None;
+        if let (Sync::Coherent, Some(tracking)) = (sync, &mut self.tracking) {
+            tracking.twins.open(node.end)?;
+            BoDirty::add(&mut dirty, node.start, node.end - node.start, &mut tracking.gathered)?;
+        }
+        Ok(dirty)
     }
 
     /// The arena for objects synchronised this way, made when first needed.

@@ -19,7 +19,12 @@ impl Twins {
         Ok(Self(PrivatePages::new(pages * PAGE_SIZE)?))
     }
 
-    /// The words of one twin.
+    /// Makes room for the twins of the pages up to `end`.
+    pub fn open(&mut self, end: Pgoff) -> Result<()> {
+        self.0.open(end * PAGE_SIZE)
+    }
+
+    /// The words of one twin, for which there is room.
     pub fn page(&mut self, page: Pgoff) -> &mut [u64] {
         self.0.page(page)
     }

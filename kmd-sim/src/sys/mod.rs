@@ -7,6 +7,7 @@ pub mod protect;
 pub mod rundown;
 pub mod signals;
 pub mod sigsegv;
+pub mod status;
 pub mod userfaultfd;
 pub mod view;
 pub mod zeroed;

@@ -2,6 +2,9 @@
 //!
 //! The driver is `libvulkan_lockstep.so` beside the running executable: a manifest naming it is written
 //! there and handed to the loader. `LOCKSTEP_TEST_ICD=<manifest>` runs another driver instead.
+//!
+//! Where `HOSTILE_HOST` is set, the host driver is `libhostile_host.so`, which lies there too, and does what the variable
+//! says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
 
 use ash::vk;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ pub const TEST_ICD: &str = "LOCKSTEP_TEST_ICD";
 /// Set in a child whose parent has set `VK_ICD_FILENAMES` to the drivers it wants the child to see.
 pub const KEEP_DRIVERS: &str = "LOCKSTEP_TEST_KEEP_DRIVERS";
 
-/// The host driver's manifest when `LOCKSTEP_HOST_ICD` says nothing.
+/// Lavapipe's manifest: the host driver when neither `LOCKSTEP_HOST_ICD` nor `HOSTILE_HOST` says anything.
 pub const DEFAULT_HOST_ICD: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
 
 /// Seconds after which a process that uses the harness is taken for hung and killed by SIGALRM.
@@ -22,6 +25,7 @@ pub const DEFAULT_HOST_ICD: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json"
 pub const HANG_LIMIT: u32 = 300;
 
 const LIBRARY: &str = "libvulkan_lockstep.so";
+const HOSTILE_LIBRARY: &str = "libhostile_host.so";
 
 struct Vulkan {
     entry: ash::Entry,
@@ -59,7 +63,9 @@ pub fn restart_hang_limit() {
 }
 
 fn choose_driver() {
-    set_default("LOCKSTEP_HOST_ICD", DEFAULT_HOST_ICD);
+    if std::env::var_os("LOCKSTEP_HOST_ICD").is_none() {
+        set("LOCKSTEP_HOST_ICD", host_manifest());
+    }
     if std::env::var_os(KEEP_DRIVERS).is_some() {
         return;
     }
@@ -75,25 +81,60 @@ fn choose_driver() {
 /// If `LOCKSTEP_TEST_ICD` is unset and no Lockstep lies beside the executable.
 pub fn manifest_under_test() -> PathBuf {
     match std::env::var_os(TEST_ICD) {
+        Some(manifest) if manifest == "hostile" => write_manifest(HOSTILE_LIBRARY),
         Some(manifest) => PathBuf::from(manifest),
-        None => write_manifest(&built_library()),
+        None => write_manifest(LIBRARY),
     }
 }
 
-fn built_library() -> PathBuf {
+/// Returns whether the hostile host, as host driver or driver under test, has a mode.
+pub fn is_hostile(mode: &str) -> bool {
+    std::env::var("HOSTILE_HOST").is_ok_and(|modes| modes.split(',').any(|name| name == mode))
+}
+
+/// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.
+pub fn host_manifest() -> PathBuf {
+    match std::env::var_os("HOSTILE_HOST") {
+        Some(_) => write_manifest(HOSTILE_LIBRARY),
+        None => DEFAULT_HOST_ICD.into(),
+    }
+}
+
+/// Returns the library a manifest names.
+///
+/// # Panics
+///
+/// If the manifest cannot be read, or names none.
+pub fn library_of(manifest: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(manifest).expect("a manifest");
+    let after = text.split_once("\"library_path\"").expect("a library").1;
+    let name = after.split('"').nth(1).expect("a path");
+    match name.contains('/') {
+        true => manifest.with_file_name(name),
+        false => PathBuf::from(name),
+    }
+}
+
+/// Returns the path of a library of this workspace that was built for the running executable.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn built(library: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("the path of the test executable");
     // Test executables lie in target/<profile>/deps, where cargo puts the library too; applications lie one
     // directory up.
     let found =
-        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(LIBRARY), d.join("deps").join(LIBRARY)]);
+        executable.ancestors().skip(1).take(2).flat_map(|d| [d.join(library), d.join("deps").join(library)]);
     found
         .into_iter()
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("no {LIBRARY} beside {}: is vulkan-lockstep built?", executable.display()))
+        .unwrap_or_else(|| panic!("no {library} beside {}: was it built?", executable.display()))
 }
 
-fn write_manifest(library: &Path) -> PathBuf {
-    let manifest = library.with_file_name("lockstep_under_test.json");
+fn write_manifest(name: &str) -> PathBuf {
+    let library = built(name);
+    let manifest = library.with_extension("json");
     let text = format!(
         concat!(
             "{{\"file_format_version\": \"1.0.1\", \"ICD\": {{\"library_path\": {:?}, ",
@@ -108,10 +149,14 @@ fn write_manifest(library: &Path) -> PathBuf {
     manifest
 }
 
-/// Returns whether Lockstep is under test with the profile that has memory of all kinds.
+/// Returns whether Lockstep is under test with the profile that has memory of all kinds, on a host of whose memory some
+/// is coherent.
 pub fn paravirtual_under_test() -> bool {
-    let profile = std::env::var("LOCKSTEP_PROFILE").unwrap_or_default();
-    lockstep_under_test() && ["", "paravirtual"].contains(&profile.as_str())
+    lockstep_under_test() && ["", "paravirtual"].contains(&profile().as_str()) && !is_hostile("noncoherent")
+}
+
+fn profile() -> String {
+    std::env::var("LOCKSTEP_PROFILE").unwrap_or_default()
 }
 
 /// Returns whether Lockstep is under test with the host's own table of types, which may have no memory that the
@@ -148,8 +193,9 @@ pub fn sigsegv_under_test() -> bool {
 /// before it sets an event does not overtake a batch that was submitted and waits for the event, which today's
 /// specification forbids; and batches that wait for a semaphore of the CPU are not submitted until it is signalled.
 pub fn dma_under_test() -> bool {
-    lockstep_under_test()
-        && std::env::var_os("LOCKSTEP_TRANSPORT").is_some_and(|transport| transport == "dma")
+    let transport = std::env::var("LOCKSTEP_TRANSPORT").unwrap_or_default();
+    let needed = is_hostile("noncoherent") || is_hostile("vram") && profile() == "unified";
+    lockstep_under_test() && (transport == "dma" || transport != "mapped" && needed)
 }
 
 /// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and
@@ -168,10 +214,4 @@ pub fn set(name: &str, value: impl AsRef<std::ffi::OsStr>) {
     // SAFETY: Only the thread of the one test this process runs reads or writes the environment, before it
     // starts threads of its own; libtest's main thread waits for it.
     unsafe { std::env::set_var(name, value) };
-}
-
-fn set_default(name: &str, value: &str) {
-    if std::env::var_os(name).is_none() {
-        set(name, value);
-    }
 }

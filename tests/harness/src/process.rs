@@ -15,6 +15,55 @@ pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("/proc/self/task").count()
 }
 
+/// What a process holds of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Mappings, as /proc/self/maps lists them.
+    pub mappings: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of memory that are resident, its own and shared.
+    pub resident: usize,
+}
+
+impl Holdings {
+    /// Asks what this process holds now.
+    ///
+    /// # Panics
+    ///
+    /// If /proc cannot tell.
+    pub fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
+        let kib = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name));
+            let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
+            number.unwrap_or_else(|| panic!("no {name} in {status}"))
+        };
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
+        Self {
+            descriptors: std::fs::read_dir("/proc/self/fd").expect("/proc/self/fd").count(),
+            mappings: maps.lines().count(),
+            threads: threads(),
+            resident: (kib("RssAnon:") + kib("RssShmem:")) << 10,
+        }
+    }
+
+    /// Asserts that nothing but `bytes` of memory was added since `before`, and heaps of threads.
+    ///
+    /// # Panics
+    ///
+    /// If there is more, and says what.
+    pub fn assert_no_more_than(&self, before: &Self, bytes: usize) {
+        let counts = |it: &Self| (it.descriptors, it.threads);
+        assert_eq!(counts(self), counts(before), "before: {before:?}, now: {self:?}");
+        // Each thread gets a heap of its own, of two mappings, when it first allocates beside another.
+        assert!(self.mappings <= before.mappings + 2 * self.threads, "before: {before:?}, now: {self:?}");
+        assert!(self.resident <= before.resident + bytes, "before: {before:?}, now: {self:?}");
+    }
+}
+
 /// Returns the number of userfaultfd descriptors of this process.
 ///
 /// # Panics

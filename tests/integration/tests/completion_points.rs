@@ -1,7 +1,9 @@
 //! Bytes the device wrote are in mapped coherent memory once any call has told that the device is done.
 
+use ash::vk;
 use lockstep_harness::{
-    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, PAGE, Queries, Timeline, pattern, sync,
+    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Queries, Timeline, pattern,
+    skip, sync,
 };
 
 /// A size of several pages that is a multiple of neither 8 nor a page.
@@ -302,6 +304,46 @@ fn map_again_shows_what_the_device_wrote_while_unmapped() {
     let mut expected = pattern(20, SIZE);
     expected[100..100 + PAGE].copy_from_slice(&pattern(21, PAGE));
     assert_eq!(target.memory().map(0, SIZE).read_all(), expected);
+}
+
+/// Maps again until the bytes of a batch are there whose completion nobody asks about.
+fn find_by_mapping(gpu: &Gpu, map: impl Fn(&Memory) -> MappedBytes) {
+    let target = Buffer::unmapped(gpu, Kind::Coherent, SIZE);
+    target.memory().map(0, SIZE).write(0, &pattern(25, SIZE));
+    target.memory().unmap();
+    let commands = Commands::new(gpu, |r| r.fill(&target, 0, PAGE, 0x5A));
+    gpu.submit(&[Batch::new().run(&commands)], None);
+    sync::poll("the bytes of a batch", || {
+        let bytes = map(target.memory()).read_all();
+        target.memory().unmap();
+        assert_eq!(bytes[PAGE..], pattern(25, SIZE)[PAGE..]);
+        bytes[..PAGE] == [0x5A; PAGE]
+    });
+    gpu.queue_wait_idle();
+}
+
+#[test]
+fn map_memory_shows_what_nobody_asked_about() {
+    find_by_mapping(&Gpu::new(), |memory| memory.map(0, SIZE));
+}
+
+#[test]
+fn map_memory2_shows_what_nobody_asked_about() {
+    if !Gpu::new().advertises(c"VK_KHR_map_memory2") {
+        skip("VK_KHR_map_memory2 is not advertised");
+        return;
+    }
+    let gpu = Gpu::builder().device_extension(c"VK_KHR_map_memory2").build();
+    let functions = ash::khr::map_memory2::Device::new(gpu.instance().raw(), gpu.raw());
+    find_by_mapping(&gpu, |memory| {
+        let info = vk::MemoryMapInfoKHR::default().memory(memory.raw()).size(vk::WHOLE_SIZE);
+        let mut start = std::ptr::null_mut();
+        // SAFETY: The memory is mappable and unmapped.
+        let result =
+            unsafe { (functions.fp().map_memory2_khr)(functions.device(), &raw const info, &raw mut start) };
+        result.result().expect("vkMapMemory2KHR");
+        MappedBytes::new(start, SIZE)
+    });
 }
 
 #[test]

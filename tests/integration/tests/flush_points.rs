@@ -206,7 +206,7 @@ fn an_event_set_by_the_host_while_a_batch_is_held_back_carries_bytes() {
 fn an_event_set_by_the_host_after_the_submit_carries_bytes() {
     // Today's specification forbids to set an event that pending work waits for; older applications do.
     if lockstep_harness::dma_under_test() {
-        return lockstep_harness::skip("where the device copies, nothing overtakes a batch that it has");
+        return skip("where the device copies, nothing overtakes a batch that it has");
     }
     let gpu = Gpu::new();
     let (source, target) = (Buffer::mapped(&gpu, Kind::Coherent, SIZE), Buffer::poisoned(&gpu, SIZE));

@@ -2,7 +2,8 @@
 
 use ash::vk;
 use lockstep_harness::{
-    Buffer, Gpu, MappedBytes, Memory, PAGE, loader, lockstep_under_test, pattern, process, skip,
+    Buffer, Gpu, Kind, MappedBytes, Memory, PAGE, loader, lockstep_under_test, paravirtual_under_test,
+    pattern, process, skip,
 };
 
 type Flags = vk::MemoryPropertyFlags;
@@ -20,8 +21,8 @@ fn assert_coherent(gpu: &Gpu, buffer: &Buffer, bytes: MappedBytes) {
 
 #[test]
 fn the_native_type_comes_last_and_is_coherent_without_tracking() {
-    if !lockstep_under_test() {
-        skip("the variable is Lockstep's");
+    if !paravirtual_under_test() {
+        skip("the variable is Lockstep's, and in this profile the type comes last");
         return;
     }
     let without = Gpu::new().memory_properties().memory_type_count;
@@ -115,5 +116,42 @@ fn imported_host_memory_is_coherent_through_the_applications_own_pointer() {
         unsafe { device.destroy_buffer(buffer, None) };
         // SAFETY: Nothing is bound to it any more.
         unsafe { device.free_memory(memory, None) };
+    }
+}
+
+#[test]
+fn mapped_memory_cannot_be_imported_as_memory_of_the_host() {
+    let name = ash::ext::external_memory_host::NAME;
+    if !lockstep_under_test() || !Gpu::new().advertises(name) {
+        skip("only Lockstep's pages have a copy on the host, and not every host imports memory");
+        return;
+    }
+    let gpu = Gpu::builder().device_extension(name).build();
+    let other = Gpu::builder().device_extension(name).build();
+    let kinds: &[_] =
+        if paravirtual_under_test() { &[Kind::Coherent, Kind::Explicit] } else { &[Kind::Coherent] };
+    for &kind in kinds {
+        let size = 32 * PAGE;
+        let memory = Memory::new(&gpu, kind, size);
+        let inside = memory.map_whole().at(0).wrapping_add(16 * PAGE).cast();
+        for gpu in [&gpu, &other] {
+            let handle_type = vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT;
+            let ext = ash::ext::external_memory_host::Device::new(gpu.instance().raw(), gpu.raw());
+            let mut properties = vk::MemoryHostPointerPropertiesEXT::default();
+            let query = ext.fp().get_memory_host_pointer_properties_ext;
+            // SAFETY: The pointer is to memory of this process.
+            let result = unsafe { query(gpu.raw().handle(), handle_type, inside, &mut properties) };
+            assert_eq!(result, vk::Result::ERROR_INVALID_EXTERNAL_HANDLE);
+
+            let mut import =
+                vk::ImportMemoryHostPointerInfoEXT::default().handle_type(handle_type).host_pointer(inside);
+            let info = vk::MemoryAllocateInfo::default()
+                .allocation_size(16 * PAGE as u64)
+                .memory_type_index(1)
+                .push_next(&mut import);
+            // SAFETY: The chain lives for the call.
+            let result = unsafe { gpu.raw().allocate_memory(&info, None) };
+            assert_eq!(result.err(), Some(vk::Result::ERROR_INVALID_EXTERNAL_HANDLE));
+        }
     }
 }

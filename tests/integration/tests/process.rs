@@ -238,7 +238,7 @@ fn a_process_that_only_enumerates_has_nothing_of_lockstep_in_it() {
         skip("this compares Lockstep with its host");
         return;
     }
-    let host = std::env::var("LOCKSTEP_HOST_ICD").unwrap_or_else(|_| loader::DEFAULT_HOST_ICD.to_owned());
+    let host = std::env::var_os("LOCKSTEP_HOST_ICD").unwrap_or_else(|| loader::host_manifest().into());
     let native = process::output(process::child("child_enumerates").env(loader::TEST_ICD, host));
     let ours = process::output(&mut process::child("child_enumerates"));
 

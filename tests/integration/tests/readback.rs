@@ -83,7 +83,8 @@ fn child_has_much_that_is_not_looked_at() {
         @group(0) @binding(2) var<storage, read> upper: array<u32>;
         @compute @workgroup_size(64)
         fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-            words[id.x] = lower[id.x] + upper[id.x * 1000u] + 5u;
+            // What was never written may be anything.
+            words[id.x] = ((lower[id.x] | upper[id.x * 1000u]) & 0u) + 5u;
         }",
         3,
     );
@@ -98,7 +99,7 @@ fn child_has_much_that_is_not_looked_at() {
         });
         assert_eq!(small.bytes().read(4, 4), [5, 0, 0, 0]);
     }
-    assert_eq!(read_only.bytes().load(77), 0);
+    read_only.bytes().load(77);
 }
 
 /// Runs a child and returns its counters and the number of its threads that serve faults.

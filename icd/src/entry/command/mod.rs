@@ -17,8 +17,6 @@ pub mod barrier;
 pub mod bind;
 pub mod buffer;
 pub mod draw;
-#[cfg(lockstep_mutation)]
-mod mutation;
 pub mod pass;
 pub mod transfer;
 
@@ -58,7 +56,7 @@ macro_rules! commands {
             // SAFETY: valid usage.
             let recording = unsafe { crate::record::lookup::recording(commands) };
             #[cfg(lockstep_mutation)]
-            let recording = recording.filter(|_| !super::mutation::leaves_out(stringify!($name)));
+            let recording = recording.filter(|_| !kmd_sim::mutation::is_named(stringify!($name)));
             if let Some($recording) = recording {
                 // SAFETY: valid usage.
                 unsafe {

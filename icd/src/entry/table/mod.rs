@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "function pointers of many types in one table")]
 
+mod generated;
 mod record;
 mod shaders;
 
@@ -11,7 +12,7 @@ use std::sync::LazyLock;
 
 use ash::vk;
 
-use super::{device, instance, loader, memory, physical_device, queue, resource, sync};
+use super::{debug, device, instance, loader, memory, physical_device, queue, resource, sync};
 
 /// What a command is called on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub(super) fn find(name: &CStr) -> Option<(Level, vk::PFN_vkVoidFunction)> {
         rows.map(|(name, level, function)| (*name, (*level, *function))).collect()
     });
     TABLE.get(name).copied()
+}
+
+/// Whether a command is one that is handed out: of a version, or of an extension that is advertised. The host may
+/// have others, which nobody reviewed.
+pub(super) fn is_offered(name: &CStr) -> bool {
+    generated::OFFERED.binary_search(&name).is_ok()
 }
 
 /// A row of the table; the type of function is checked against the command's.
@@ -139,6 +146,30 @@ const COMMANDS: &[Command] = &[
         PFN_vkGetPhysicalDeviceProperties2
     ),
     command!(
+        c"vkGetPhysicalDeviceExternalSemaphoreProperties",
+        PhysicalDevice,
+        physical_device::get_physical_device_external_semaphore_properties,
+        PFN_vkGetPhysicalDeviceExternalSemaphoreProperties
+    ),
+    command!(
+        c"vkGetPhysicalDeviceExternalSemaphorePropertiesKHR",
+        PhysicalDevice,
+        physical_device::get_physical_device_external_semaphore_properties,
+        PFN_vkGetPhysicalDeviceExternalSemaphoreProperties
+    ),
+    command!(
+        c"vkGetPhysicalDeviceExternalFenceProperties",
+        PhysicalDevice,
+        physical_device::get_physical_device_external_fence_properties,
+        PFN_vkGetPhysicalDeviceExternalFenceProperties
+    ),
+    command!(
+        c"vkGetPhysicalDeviceExternalFencePropertiesKHR",
+        PhysicalDevice,
+        physical_device::get_physical_device_external_fence_properties,
+        PFN_vkGetPhysicalDeviceExternalFenceProperties
+    ),
+    command!(
         c"vkGetPhysicalDeviceFeatures2",
         PhysicalDevice,
         physical_device::get_physical_device_features2,
@@ -208,6 +239,18 @@ const COMMANDS: &[Command] = &[
         Device,
         memory::get_memory_host_pointer_properties,
         PFN_vkGetMemoryHostPointerPropertiesEXT
+    ),
+    command!(
+        c"vkSetDebugUtilsObjectNameEXT",
+        Device,
+        debug::set_debug_utils_object_name,
+        PFN_vkSetDebugUtilsObjectNameEXT
+    ),
+    command!(
+        c"vkDebugMarkerSetObjectNameEXT",
+        Device,
+        debug::debug_marker_set_object_name,
+        PFN_vkDebugMarkerSetObjectNameEXT
     ),
     command!(c"vkCreateBuffer", Device, resource::create_buffer, PFN_vkCreateBuffer),
     command!(c"vkDestroyBuffer", Device, resource::destroy_buffer, PFN_vkDestroyBuffer),

@@ -6,7 +6,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`schedule`] | which batches the host may have already, and what goes around them |
+//! | [`schedule`] | which batches the host may have already |
+//! | [`submission`] | what goes around them |
 //! | [`batch`] | batches in one form |
 //! | [`copies`] | command buffers that copy |
 //! | [`staging`] | memory that both sides see |
@@ -19,6 +20,7 @@ pub mod batch;
 pub mod copies;
 pub mod schedule;
 pub mod staging;
+mod submission;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -181,7 +183,13 @@ impl Dma {
     /// Takes out a memory object that is about to be freed. Copies of bytes that no batch needs may still be under way:
     /// they are waited for.
     pub fn remove_memory(&self, memory: vk::DeviceMemory) {
+        if !self.has(memory) {
+            return;
+        }
+        // A submission that copies has said so when it is over.
+        let schedule = lock(&self.schedule);
         let Some(remote) = lock(&self.memories).remove(&memory) else { return };
+        drop(schedule);
         let busy: Vec<_> = remote.busy.into_iter().collect();
         if let Err(error) = self.wait(&busy) {
             log::warn!("copies of freed memory: {error}");
@@ -215,9 +223,9 @@ impl Dma {
         outbox.targets.push(memory);
         let mut at = bytes.start;
         while at < bytes.end {
-            let zero = self.is_zero(image, at, bytes.end);
+            let zero = is_zero(image, at, bytes.end);
             let mut end = at;
-            while end < bytes.end && self.is_zero(image, end, bytes.end) == zero {
+            while end < bytes.end && is_zero(image, end, bytes.end) == zero {
                 end = ((end / PIECE + 1) * PIECE).min(bytes.end);
             }
             let from = if zero { None } else { Some(self.stage(&mut outbox, image, &(at..end))?) };
@@ -225,13 +233,6 @@ impl Dma {
             at = end;
         }
         Ok(())
-    }
-
-    /// Whether a whole piece begins here, and is zero.
-    #[expect(clippy::unused_self, reason = "reads like the rest")]
-    fn is_zero(&self, image: &SharedMem, at: u64, end: u64) -> bool {
-        let words = |bytes: u64| usize::try_from(bytes / 8).unwrap_or(usize::MAX);
-        at % PIECE == 0 && at + PIECE <= end && image.is_zero(words(at)..words(at + PIECE))
     }
 
     /// Puts bytes of an image into staging memory.
@@ -318,6 +319,12 @@ impl Dma {
             self.discard_buffer(remote.buffer);
         }
     }
+}
+
+/// Whether a whole piece of an image begins here, and is zero.
+fn is_zero(image: &SharedMem, at: u64, end: u64) -> bool {
+    let words = |bytes: u64| usize::try_from(bytes / 8).unwrap_or(usize::MAX);
+    at.is_multiple_of(PIECE) && at + PIECE <= end && image.is_zero(words(at)..words(at + PIECE))
 }
 
 impl Arrival {

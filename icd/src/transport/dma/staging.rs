@@ -96,16 +96,11 @@ impl Staging {
     /// Destroys all blocks that were given back.
     pub fn destroy(&self) {
         for block in self.free.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.discard(block);
+            // SAFETY: nobody has it, and the device is idle.
+            unsafe { self.fns.destroy_buffer(block.buffer, None) };
+            // SAFETY: as above.
+            unsafe { self.fns.free_memory(block.memory, None) };
         }
-    }
-
-    /// Destroys a block.
-    pub fn discard(&self, block: Block) {
-        // SAFETY: the caller gives it up, and the device does not use it.
-        unsafe { self.fns.destroy_buffer(block.buffer, None) };
-        // SAFETY: as above.
-        unsafe { self.fns.free_memory(block.memory, None) };
     }
 
     fn make(&self, size: u64, direction: Direction) -> Result<Block, vk::Result> {
