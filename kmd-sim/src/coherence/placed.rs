@@ -24,6 +24,11 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// All of it.
+    pub(super) fn memory(&self) -> SharedMem {
+        self.view.memory()
+    }
+
     fn part(&self, pages: &Range<Pgoff>) -> SharedMem {
         let (start, count) = (pages.start - self.pages.start, pages.end - pages.start);
         self.view.memory().slice(to_usize(start * PAGE_SIZE), to_usize(count * PAGE_SIZE))
