@@ -213,7 +213,7 @@ fn map(
 fn map_guest(state: &DeviceState, bo: BoId, bytes: Range<u64>, at: Option<NonNull<u8>>) -> KmResult<*mut u8> {
     let size = |bytes| usize::try_from(bytes).map_err(|_| Error::Invalid);
     match at {
-        Some(at) if bytes.start % PAGE_SIZE == 0 => {
+        Some(at) if bytes.start.is_multiple_of(PAGE_SIZE) => {
             let len = bytes.end.saturating_sub(bytes.start).next_multiple_of(PAGE_SIZE);
             // SAFETY: the application gives these addresses away by valid usage.
             let place = unsafe { Place::new(at, size(len)?) };

@@ -45,7 +45,10 @@ unsafe impl Sync for View {}
 impl View {
     /// Maps `len` bytes from `offset` on of a file, at `place` or where there is room.
     pub(super) fn new(file: BorrowedFd<'_>, offset: u64, len: usize, place: Option<Place>) -> Result<Self> {
-        if place.as_ref().is_some_and(|place| place.base.addr().get() % PAGE_BYTES != 0 || place.len != len) {
+        if place
+            .as_ref()
+            .is_some_and(|place| !place.base.addr().get().is_multiple_of(PAGE_BYTES) || place.len != len)
+        {
             return Err(Error::Invalid);
         }
         let (at, fixed) = match &place {

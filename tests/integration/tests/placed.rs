@@ -5,6 +5,7 @@ use lockstep_harness::{
     Buffer, Gpu, Kind, MappedBytes, Memory, PAGE, loader, lockstep_under_test, pattern, process, skip,
 };
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
@@ -151,9 +152,9 @@ fn what_was_written_before_unmap_reaches_the_device() {
         let bytes = buffer.memory().map_placed(0, 2 * PAGE, place.page(0)).expect("vkMapMemory2");
         bytes.write(0, &pattern(seed, 2 * PAGE));
         if reserve {
-            buffer.memory().unmap_reserve()
+            buffer.memory().unmap_reserve();
         } else {
-            buffer.memory().unmap()
+            buffer.memory().unmap();
         }
         assert!(buffer.all_as_device_sees() == pattern(seed, 2 * PAGE), "round {round}");
     }
@@ -289,7 +290,7 @@ fn the_kernel_reads_a_file_straight_into_placed_memory() {
         let (read, mut write) = std::io::pipe().expect("a pipe");
         write.write_all(&content).expect("writing the pipe");
         // SAFETY: As many bytes are mapped there.
-        let got = unsafe { libc::read(std::os::fd::AsRawFd::as_raw_fd(&read), bytes.at(0).cast(), 3 * PAGE) };
+        let got = unsafe { libc::read(read.as_raw_fd(), bytes.at(0).cast(), 3 * PAGE) };
         assert_eq!(usize::try_from(got), Ok(3 * PAGE), "{}", std::io::Error::last_os_error());
         assert!(buffer.all_as_device_sees() == content, "round {round}");
     }
