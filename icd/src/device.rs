@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ash::vk;
 use kmd_sim::uapi::{BoId, ContextId, Device, ResourceId, Writes};
 
-use crate::chain::Chain;
+use crate::chain::{self, Chain};
 use crate::entry::slice;
-use crate::extensions::{self, MAP_MEMORY2};
+use crate::extensions::{self, MAP_MEMORY_PLACED, MAP_MEMORY2};
 use crate::handles::HandleMap;
 use crate::host::commands::Commands;
 use crate::instance::{PhysicalDevice, load};
@@ -208,6 +208,8 @@ pub struct DeviceState {
     pub emulated: AtomicU64,
     /// Whether the application enabled `VK_KHR_map_memory2`.
     pub map_memory2: bool,
+    /// Whether it may ask for addresses to be kept when it unmaps (`memoryUnmapReserve`).
+    pub unmap_reserve: bool,
     next_resource: AtomicU64,
     timelines: Mutex<Vec<vk::Semaphore>>,
 }
@@ -329,6 +331,8 @@ impl DeviceState {
         let host = Host::new(handle, fns.fp_v1_0().map_memory, counter, dma);
         // SAFETY: the caller's.
         let map_memory2 = unsafe { enabled_extensions(info) }.any(|name| name == MAP_MEMORY2);
+        // SAFETY: the caller's.
+        let placed = unsafe { chain::find::<vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT<'_>>(info.p_next) };
         Ok(Self {
             handle,
             physical: Arc::clone(physical),
@@ -353,6 +357,7 @@ impl DeviceState {
             reaches_later: request.sparse || request.addresses,
             emulated: AtomicU64::new(0),
             map_memory2,
+            unmap_reserve: placed.is_some_and(|features| features.memory_unmap_reserve == vk::TRUE),
             next_resource: AtomicU64::new(0),
             timelines: Mutex::default(),
         })
@@ -582,7 +587,7 @@ unsafe fn host_request(
         return Err(vk::Result::ERROR_EXTENSION_NOT_PRESENT);
     }
     // Ours alone, where the host does not have it.
-    names.retain(|name| named(&host, name));
+    names.retain(|name| named(&host, name) && **name != *MAP_MEMORY_PLACED);
 
     if !has_timeline_semaphores(physical) {
         log::error!("the host device has no timeline semaphores: choose another, or a newer driver");
@@ -596,6 +601,7 @@ unsafe fn host_request(
     }
     // SAFETY: the caller's.
     let mut chain = unsafe { Chain::of_device_create_info(info.p_next) };
+    chain.remove::<vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT<'_>>();
     if let Some(features) = chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>() {
         features.timeline_semaphore = vk::TRUE;
     } else if let Some(features) = chain.get_mut::<vk::PhysicalDeviceTimelineSemaphoreFeatures<'_>>() {

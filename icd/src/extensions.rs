@@ -256,6 +256,7 @@ const DEVICE: &[Group] = &[
             c"VK_KHR_maintenance4",
             c"VK_KHR_maintenance5",
             c"VK_KHR_maintenance6",
+            c"VK_EXT_map_memory_placed",
             c"VK_KHR_map_memory2",
         ],
     },
@@ -306,6 +307,12 @@ const DEVICE: &[Group] = &[
 /// `VK_KHR_map_memory2`, which Lockstep gives on every host.
 pub const MAP_MEMORY2: &CStr = c"VK_KHR_map_memory2";
 
+/// `VK_EXT_map_memory_placed`, which is Lockstep's own whatever the host has: guest pages are placed, not host memory.
+pub const MAP_MEMORY_PLACED: &CStr = c"VK_EXT_map_memory_placed";
+
+/// Extensions that Lockstep gives on every host.
+const OWN: [&CStr; 2] = [MAP_MEMORY2, MAP_MEMORY_PLACED];
+
 fn contains(groups: &[Group], name: &CStr) -> bool {
     groups.iter().any(|group| group.names.contains(&name))
 }
@@ -326,9 +333,10 @@ pub fn device(mut host: Vec<vk::ExtensionProperties>) -> Vec<vk::ExtensionProper
     let name =
         |extension: &vk::ExtensionProperties| extension.extension_name_as_c_str().unwrap_or(c"").to_owned();
     host.retain(|extension| contains(DEVICE, &name(extension)));
-    if !host.iter().any(|extension| *name(extension) == *MAP_MEMORY2) {
-        let own = vk::ExtensionProperties::default().spec_version(1).extension_name(MAP_MEMORY2);
-        host.extend(own);
+    for own in OWN {
+        if !host.iter().any(|extension| *name(extension) == *own) {
+            host.extend(vk::ExtensionProperties::default().spec_version(1).extension_name(own));
+        }
     }
     host
 }
@@ -345,7 +353,7 @@ mod tests {
     fn an_extension_nobody_reviewed_is_not_advertised() {
         let passed = device(vec![property(c"VK_NEW_map_and_submit"), property(c"VK_KHR_swapchain")]);
         let names: Vec<_> = passed.iter().map(|e| e.extension_name_as_c_str().unwrap()).collect();
-        assert_eq!(names, [c"VK_KHR_swapchain", MAP_MEMORY2]);
+        assert_eq!(names, [c"VK_KHR_swapchain", MAP_MEMORY2, MAP_MEMORY_PLACED]);
     }
 
     #[test]

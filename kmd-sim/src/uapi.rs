@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+pub use crate::addr::PAGE_SIZE;
 pub use crate::coherence::bo::{BoId, Sync};
 pub use crate::coherence::bound::{Access, ResourceId};
 pub use crate::coherence::device::Device;
@@ -12,6 +13,7 @@ pub use crate::mmu::tracker::{Readback, TrackerChoice, TrackerKind};
 pub use crate::stats::Stats;
 pub use crate::svga::HostDevice;
 pub use crate::sys::memory::SharedMem;
+pub use crate::sys::view::Place;
 
 /// Least address space reserved for guest pages, in bytes. Sparse: it costs nothing until it is used.
 const ARENA_BYTES: u64 = 64 << 30;
@@ -38,6 +40,12 @@ impl<H: HostDevice> Device<H> {
         self.reserve().bo_map(&self.host, bo)
     }
 
+    /// Maps the pages of `bytes` of an object that is not mapped at `place`, or where there is room. Once it is unmapped
+    /// the addresses are in use for nothing else.
+    pub fn bo_map_placed(&self, bo: BoId, bytes: Range<u64>, place: Option<Place>) -> Result<SharedMem> {
+        self.reserve().bo_map_placed(&self.host, bo, bytes, place)
+    }
+
     /// The bytes of an object whose memory has an image ([`HostDevice::is_image`]) that must be put there before
     /// the object is mapped: the device may have written them.
     pub fn bo_missing(&self, bo: BoId) -> Vec<Range<u64>> {
@@ -47,6 +55,12 @@ impl<H: HostDevice> Device<H> {
     /// Unmaps a buffer object.
     pub fn bo_unmap(&self, bo: BoId) {
         self.reserve().bo_unmap(bo);
+    }
+
+    /// Unmaps an object that was mapped by [`Self::bo_map_placed`] and keeps others out of where it was. If that fails,
+    /// it stays mapped.
+    pub fn bo_unmap_reserve(&self, bo: BoId) -> Result<Place> {
+        self.reserve().bo_unmap_reserve(bo)
     }
 
     /// Copies exactly `bytes` of an explicit object to host memory; does nothing for a coherent one.

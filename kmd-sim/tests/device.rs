@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use kmd_sim::sys::memory::PageBuf;
 use kmd_sim::sys::pages::TwiceMapped;
 use kmd_sim::uapi::{
-    Access, BoId, Device, HostDevice, Readback, ResourceId, Result, SharedMem, Sync, TrackerChoice,
+    Access, BoId, Device, Error, HostDevice, Readback, ResourceId, Result, SharedMem, Sync, TrackerChoice,
     TrackerKind, Writes,
 };
 
@@ -109,6 +109,27 @@ fn an_object_keeps_its_bytes_while_it_is_not_mapped() {
     device.retire_completed();
     let guest = device.bo_map(bo).unwrap();
     assert_eq!((read(&guest, 9), read(&guest, 4099)), (1, 7));
+}
+
+#[test]
+fn an_object_in_a_mapping_of_its_own_is_tracked_there_and_known_by_its_address() {
+    let (device, host, bo) = device_with_bo();
+    let whole = 0..BLOCK as u64;
+    let guest = device.bo_map_placed(bo, whole.clone(), None).unwrap();
+    assert_eq!(device.bo_map_placed(bo, whole.clone(), None).unwrap_err(), Error::Busy);
+    guest.store_byte(9, 1);
+    device.flush().unwrap();
+    assert_eq!(read(&host.block(0), 9), 1);
+    // A page that was not reported before, so that nobody compares it once more.
+    guest.store_byte(5000, 2);
+    assert!(device.is_guest_address(guest.as_ptr().addr() + 9));
+    let place = device.bo_unmap_reserve(bo).unwrap();
+    assert!(!device.is_guest_address(guest.as_ptr().addr() + 9));
+    device.flush().unwrap();
+    assert_eq!(read(&host.block(0), 5000), 2);
+    assert_eq!(device.bo_unmap_reserve(bo), Err(Error::Invalid));
+    let again = device.bo_map_placed(bo, whole, Some(place)).unwrap();
+    assert_eq!((again.as_ptr(), read(&again, 5000)), (guest.as_ptr(), 2));
 }
 
 #[test]

@@ -148,6 +148,15 @@ impl Chain {
         None
     }
 
+    /// Takes out structures of type `T`.
+    pub fn remove<T: TaggedStructure>(&mut self) {
+        self.nodes.retain(|node| {
+            // SAFETY: every node starts with its type.
+            let s_type = unsafe { (*node.as_ptr().cast::<BaseInStructure<'_>>()).s_type };
+            s_type != T::STRUCTURE_TYPE
+        });
+    }
+
     /// Links the nodes and returns the first; valid until the chain is changed or dropped.
     pub fn head(&mut self) -> *const c_void {
         let mut next = std::ptr::null_mut::<BaseOutStructure<'_>>();
@@ -192,6 +201,8 @@ mod tests {
         let mut copy = unsafe { Chain::of_device_create_info(std::ptr::from_ref(&first).cast()) };
         copy.get_mut::<vk::PhysicalDeviceTimelineSemaphoreFeatures<'_>>().unwrap().timeline_semaphore =
             vk::TRUE;
+        copy.push(&vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT::default().memory_map_placed(true));
+        copy.remove::<vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT<'_>>();
         let head = copy.head();
 
         // SAFETY: `copy` lives.

@@ -4,11 +4,12 @@
 
 use std::ffi::c_void;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ash::vk;
-use kmd_sim::uapi::{BoId, Result as KmResult, Sync};
+use kmd_sim::uapi::{BoId, Error, PAGE_SIZE, Place, Result as KmResult, Sync};
 
 use super::{DEVICES, all_devices, code, point, slice, state};
 use crate::chain::{self, Chain};
@@ -162,23 +163,30 @@ pub(super) unsafe extern "system" fn free_memory(
     unsafe { (state.fns.fp_v1_0().free_memory)(device, memory, allocator) };
 }
 
-/// Maps and returns the address of `offset`.
+/// Maps and returns the address of `offset`, which is `at` if the application says where.
 fn map(
     state: &DeviceState,
     handle: vk::DeviceMemory,
     offset: u64,
     size: u64,
-    flags: vk::MemoryMapFlags,
+    at: Option<NonNull<u8>>,
 ) -> Result<*mut c_void, vk::Result> {
     let memory = state.memories.get(handle).ok_or(vk::Result::ERROR_MEMORY_MAP_FAILED)?;
     let end = if size == vk::WHOLE_SIZE { memory.size } else { offset.saturating_add(size).min(memory.size) };
     memory.mapped_end.store(end, Ordering::Relaxed);
     match (memory.kind, memory.bo) {
+        (Kind::Native, _) if at.is_some() => {
+            log::error!("memory that is the host's own cannot be placed");
+            Err(vk::Result::ERROR_MEMORY_MAP_FAILED)
+        }
         (Kind::Native, _) => {
             let mut pointer = std::ptr::null_mut();
             let map_memory = state.fns.fp_v1_0().map_memory;
             // SAFETY: valid usage.
-            unsafe { map_memory(state.handle, handle, offset, size, flags, &raw mut pointer) }.result()?;
+            unsafe {
+                map_memory(state.handle, handle, offset, size, vk::MemoryMapFlags::empty(), &raw mut pointer)
+            }
+            .result()?;
             Ok(pointer)
         }
         (kind, Some(bo)) => {
@@ -186,7 +194,7 @@ fn map(
                 lookup::activate();
             }
             let map = || {
-                state.km.bo_map(bo).map_err(|error| {
+                map_guest(state, bo, offset..end, at).map_err(|error| {
                     log::error!("vkMapMemory of {memory}: {error}");
                     vk::Result::ERROR_MEMORY_MAP_FAILED
                 })
@@ -195,10 +203,29 @@ fn map(
                 Some(dma) => dma.map(state, handle, bo, map)??,
                 None => map()?,
             };
-            let offset = usize::try_from(offset).map_err(|_| vk::Result::ERROR_MEMORY_MAP_FAILED)?;
-            Ok(guest.as_ptr().wrapping_add(offset).cast())
+            Ok(guest.cast())
         }
         (_, None) => Err(vk::Result::ERROR_MEMORY_MAP_FAILED),
+    }
+}
+
+/// Maps guest pages and returns the address of the first of `bytes`.
+fn map_guest(state: &DeviceState, bo: BoId, bytes: Range<u64>, at: Option<NonNull<u8>>) -> KmResult<*mut u8> {
+    let size = |bytes| usize::try_from(bytes).map_err(|_| Error::Invalid);
+    match at {
+        Some(at) if bytes.start.is_multiple_of(PAGE_SIZE) => {
+            let len = bytes.end.saturating_sub(bytes.start).next_multiple_of(PAGE_SIZE);
+            // SAFETY: the application gives these addresses away by valid usage.
+            let place = unsafe { Place::new(at, size(len)?) };
+            Ok(state.km.bo_map_placed(bo, bytes, Some(place))?.as_ptr())
+        }
+        Some(_) => Err(Error::Invalid),
+        // Its addresses may be the application's when it is unmapped.
+        None if state.unmap_reserve => {
+            let in_page = size(bytes.start % PAGE_SIZE)?;
+            Ok(state.km.bo_map_placed(bo, bytes, None)?.as_ptr().wrapping_add(in_page))
+        }
+        None => Ok(state.km.bo_map(bo)?.as_ptr().wrapping_add(size(bytes.start)?)),
     }
 }
 
@@ -218,14 +245,14 @@ pub(super) unsafe extern "system" fn map_memory(
     memory: vk::DeviceMemory,
     offset: u64,
     size: u64,
-    flags: vk::MemoryMapFlags,
+    _flags: vk::MemoryMapFlags,
     out: *mut *mut c_void,
 ) -> vk::Result {
     point!("vkMapMemory");
     let state = state!(DEVICES, device);
     // Work may have completed without anybody asking: the first thing the CPU sees must be up to date.
     state.retire_completed();
-    code(map(&state, memory, offset, size, flags).map(|pointer| {
+    code(map(&state, memory, offset, size, None).map(|pointer| {
         // SAFETY: valid usage.
         unsafe { *out = pointer };
     }))
@@ -238,10 +265,23 @@ pub(super) unsafe extern "system" fn map_memory2(
     out: *mut *mut c_void,
 ) -> vk::Result {
     point!("vkMapMemory2KHR");
+    let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let info = unsafe { &*info };
-    // SAFETY: valid usage.
-    unsafe { map_memory(device, info.memory, info.offset, info.size, info.flags, out) }
+    let mut at = None;
+    if info.flags.contains(vk::MemoryMapFlags::PLACED_EXT) {
+        // SAFETY: valid usage.
+        let placed = unsafe { chain::find::<vk::MemoryMapPlacedInfoEXT<'_>>(info.p_next) };
+        at = placed.and_then(|placed| NonNull::new(placed.p_placed_address.cast()));
+        if at.is_none() {
+            return vk::Result::ERROR_MEMORY_MAP_FAILED;
+        }
+    }
+    state.retire_completed();
+    code(map(&state, info.memory, info.offset, info.size, at).map(|pointer| {
+        // SAFETY: valid usage.
+        unsafe { *out = pointer };
+    }))
 }
 
 /// `vkUnmapMemory`
@@ -257,8 +297,24 @@ pub(super) unsafe extern "system" fn unmap_memory2(
 ) -> vk::Result {
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
-    unmap(&state, unsafe { (*info).memory });
+    let info = unsafe { &*info };
+    if info.flags.contains(vk::MemoryUnmapFlagsKHR::RESERVE_EXT) {
+        return code(unmap_reserve(&state, info.memory));
+    }
+    unmap(&state, info.memory);
     vk::Result::SUCCESS
+}
+
+/// Unmaps and keeps others out of the addresses, or leaves the memory mapped.
+fn unmap_reserve(state: &DeviceState, handle: vk::DeviceMemory) -> Result<(), vk::Result> {
+    let Some(bo) = state.memories.get(handle).and_then(|memory| memory.bo) else {
+        log::error!("the addresses of memory that is the host's own cannot be kept");
+        return Err(vk::Result::ERROR_MEMORY_MAP_FAILED);
+    };
+    state.km.bo_unmap_reserve(bo).map(drop).map_err(|error| {
+        log::error!("vkUnmapMemory2 with addresses kept: {error}");
+        vk::Result::ERROR_MEMORY_MAP_FAILED
+    })
 }
 
 /// Copies each range of explicit memory one way, and returns those of the host's own memory. Emulated memory needs

@@ -6,6 +6,7 @@
 use std::ffi::{CStr, c_char};
 
 use ash::vk;
+use kmd_sim::uapi::PAGE_SIZE;
 
 use super::{PHYSICAL_DEVICES, all_devices, fill, state};
 use crate::chain;
@@ -47,6 +48,12 @@ pub(super) unsafe extern "system" fn get_physical_device_properties2(
         name_driver(&state, &mut driver.driver_name, &mut driver.driver_info);
         driver.conformance_version = vk::ConformanceVersion::default();
     }
+    let placed =
+        // SAFETY: a valid chain of outputs.
+        unsafe { chain::find_mut::<vk::PhysicalDeviceMapMemoryPlacedPropertiesEXT<'_>>(out.p_next) };
+    if let Some(placed) = placed {
+        placed.min_placed_memory_map_alignment = PAGE_SIZE;
+    }
 }
 
 /// Puts our name in place of the host's, which moves into the information.
@@ -79,6 +86,14 @@ pub(super) unsafe extern "system" fn get_physical_device_features2(
     if let Some(features) = structures {
         // The host would read and write guest memory behind our back.
         features.acceleration_structure_host_commands = vk::FALSE;
+    }
+    let placed =
+        // SAFETY: a valid chain of outputs.
+        unsafe { chain::find_mut::<vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT<'_>>((*out).p_next) };
+    if let Some(features) = placed {
+        features.memory_map_placed = vk::TRUE;
+        features.memory_map_range_placed = vk::TRUE;
+        features.memory_unmap_reserve = vk::TRUE;
     }
 }
 

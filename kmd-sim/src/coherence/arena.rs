@@ -16,6 +16,7 @@ use crate::bitmap::Bitmap;
 use crate::error::{Error, Result};
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::{TwiceMapped, largest_file, to_usize};
+use crate::sys::view::{Place, View};
 
 /// Pages in a stretch that is scanned as a whole once it holds a page: 2 MiB.
 pub const CHUNK: u64 = 512;
@@ -121,6 +122,11 @@ impl Arena {
         window(self.pages.application(), node)
     }
 
+    /// Maps `pages` once more, at `place` or where there is room.
+    pub fn view(&self, pages: &Range<Pgoff>, place: Option<Place>) -> Result<View> {
+        self.pages.view(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE), place)
+    }
+
     /// The pages of `node` in the driver's mapping.
     pub fn driver_pages(&self, node: &Range<Pgoff>) -> SharedMem {
         window(self.pages.driver(), node)
@@ -150,6 +156,15 @@ impl Arena {
     pub fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {
         let run = self.populated.next_run(from.div_ceil(CHUNK)..self.populated.len())?;
         Some(run.start * CHUNK..run.end * CHUNK)
+    }
+
+    /// Calls `op` with each part of `pages` that may hold written pages.
+    pub fn for_each_populated(&self, pages: &Range<Pgoff>, mut op: impl FnMut(Range<Pgoff>)) {
+        let mut at = pages.start / CHUNK * CHUNK;
+        while let Some(stretch) = self.next_populated(at).filter(|stretch| stretch.start < pages.end) {
+            at = stretch.end;
+            op(stretch.start.max(pages.start)..stretch.end.min(pages.end));
+        }
     }
 
     /// Learns which stretches hold pages now: all that were written before the call are among them.

@@ -5,6 +5,7 @@ use rangemap::RangeSet;
 use super::bound::Bound;
 use super::image::Image;
 use super::lazy::Lazy;
+use super::placed::Placed;
 use super::write_set::Pieces;
 use crate::coherence::page::PageState;
 use crate::svga::HostDevice;
@@ -34,6 +35,8 @@ pub struct Mapping {
     pub application: SharedMem,
     /// The driver's view of them.
     pub driver: SharedMem,
+    /// What the application was given in place of its view, while it is mapped.
+    pub placed: Option<Placed>,
     /// State of each page; empty for explicit objects.
     pub pages: Vec<PageState>,
     /// Pages the CPU wrote; none for explicit objects.

@@ -327,6 +327,8 @@ impl<H: HostDevice> State<H> {
                 gathered.report(run);
             })?;
         }
+        self.scan_placed();
+        let Some(Tracking { gathered, .. }) = &mut self.tracking else { return Ok(()) };
         for id in &self.dirty_bos {
             let Some(bo) = self.bos.get_mut(id) else { continue };
             if let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping)

@@ -2,6 +2,7 @@
 
 use super::arena::Arena;
 use super::page::PageState;
+use super::placed::Placed;
 use super::state::State;
 use crate::addr::PAGE_SIZE;
 use crate::svga::HostDevice;
@@ -23,9 +24,9 @@ impl<H: HostDevice> State<H> {
 
     /// Whether `address` lies in what the application has mapped of guest pages, or may have.
     pub(crate) fn is_guest_address(&self, address: usize) -> bool {
-        self.arenas().any(|arena| {
-            let mapping = arena.application();
-            address.wrapping_sub(mapping.as_ptr().addr()) < mapping.len()
-        })
+        let placed =
+            self.bos.values().filter_map(|bo| bo.mapping.as_ref()?.placed.as_ref()).map(Placed::memory);
+        let mut mappings = self.arenas().map(Arena::application).chain(placed);
+        mappings.any(|mapping| address.wrapping_sub(mapping.as_ptr().addr()) < mapping.len())
     }
 }

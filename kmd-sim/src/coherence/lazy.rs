@@ -7,6 +7,7 @@
 //! * First marked, then taken out: a page that the CPU can touch, and that is mapped, is up to date.
 //! * What is stale is *pending* ([`super::page`]): a flush finds the bytes the CPU wrote before, and no others.
 //! * A page is mapped again as not written, so what it was written before is recorded first.
+//! * What is mapped at a place of its own ([`super::placed`]) is never left behind: nobody serves its faults.
 //! * A touch needs the reservation and nothing else. Who has it waits for nobody, touches nothing the application
 //!   sees, and is interrupted by none of its signal handlers.
 
@@ -73,7 +74,10 @@ impl<H: HostDevice> State<H> {
             return lazy;
         }
         let Some(bo) = self.bos.get_mut(&id) else { return lazy };
-        let Some(mapping) = bo.mapping.as_mut().filter(|_| self.policy.may_be_lazy(bo.tbo.num_pages()))
+        let Some(mapping) = bo
+            .mapping
+            .as_mut()
+            .filter(|mapping| mapping.placed.is_none() && self.policy.may_be_lazy(bo.tbo.num_pages()))
         else {
             return lazy;
         };

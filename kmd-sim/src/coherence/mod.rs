@@ -7,6 +7,7 @@
 //! | module | what it is | kernel file |
 //! |---|---|---|
 //! | [`bo`] | buffer objects over host memory | `vmwgfx_bo.c` |
+//! | [`placed`] | objects mapped where the application wants them | – |
 //! | [`bound`] | resources on them | `vmwgfx_resource.c` |
 //! | [`state`] | a device, and the life of its objects | `vmwgfx_drv.c` |
 //! | [`device`] | flush at submission, pull at completion | `vmwgfx_execbuf.c` |
@@ -33,6 +34,7 @@ pub mod image;
 pub mod lazy;
 pub mod merge;
 pub mod page;
+pub mod placed;
 pub mod policy;
 #[cfg(all(test, shuttle))]
 mod races;

@@ -140,6 +140,8 @@ pub struct State<H: HostDevice> {
     pub(super) dirty_bos: Vec<BoId>,
     /// Coherent objects that are mapped.
     pub(super) mapped: BTreeSet<BoId>,
+    /// Those of them that are mapped at a place of their own.
+    pub(super) placed: BTreeSet<BoId>,
     /// What is within each [`Reach`].
     pub(super) blankets: [Blanket; 2],
     /// The write set made last: the next one is often the same.
@@ -175,6 +177,7 @@ impl<H: HostDevice> State<H> {
             watch: Watch::default(),
             dirty_bos: Vec::new(),
             mapped: BTreeSet::new(),
+            placed: BTreeSet::new(),
             blankets: Default::default(),
             last_set: None,
             fences: Vec::new(),
@@ -200,7 +203,10 @@ impl<H: HostDevice> State<H> {
 
     /// Destroys a buffer object, mapped or not (`vmw_bo_destroy`). Its host memory is the caller's.
     pub(crate) fn bo_destroy(&mut self, id: BoId) {
-        let Some(bo) = self.bos.remove(&id) else { return };
+        let Some(mut bo) = self.bos.remove(&id) else { return };
+        // Before its pages are somebody else's.
+        bo.mapping.as_mut().and_then(|mapping| mapping.placed.take());
+        self.placed.remove(&id);
         self.mapped.remove(&id);
         self.invalidate_reach(id);
         self.watch.forget(id);
@@ -221,29 +227,42 @@ impl<H: HostDevice> State<H> {
     /// The CPU sees everything the device is known to have written; what it is writing now follows when it
     /// completes. Never waits for the device.
     pub(crate) fn bo_map(&mut self, host: &H, id: BoId) -> Result<SharedMem> {
-        if self.bos.get(&id).ok_or(Error::Invalid)?.mapping.is_none() {
-            self.place(host, id)?;
-        }
-        let bo = self.bos.get_mut(&id).ok_or(Error::Invalid)?;
-        let (mapped, coherent) = (std::mem::replace(&mut bo.mapped, true), bo.sync == Sync::Coherent);
+        self.place_once(host, id)?;
+        let bo = self.bos.get(&id).ok_or(Error::Invalid)?;
         let application = bo.mapping.as_ref().ok_or(Error::Invalid)?.application;
+        self.enter_mapped(id);
+        Ok(application)
+    }
+
+    /// Enters an object, which has guest pages, as mapped, and brings those up to date.
+    pub(super) fn enter_mapped(&mut self, id: BoId) {
+        let Some(bo) = self.bos.get_mut(&id) else { return };
+        let (mapped, coherent) = (std::mem::replace(&mut bo.mapped, true), bo.sync == Sync::Coherent);
         self.stats.maps += 1;
         if coherent && !mapped {
             self.mapped.insert(id);
             self.unready(id);
             self.refresh(id);
         }
-        Ok(application)
     }
 
     /// Unmaps a buffer object. What the CPU wrote stays, and reaches the device at the next flush.
     pub(crate) fn bo_unmap(&mut self, id: BoId) {
+        self.take_placed(id);
         if self.mapped.remove(&id) {
             let pending = self.pending(id);
             self.unready(id);
             self.bos.entry(id).and_modify(|bo| bo.stale = pending);
         }
         self.bos.entry(id).and_modify(|bo| bo.mapped = false);
+    }
+
+    /// Gives an object its guest pages, unless it has them.
+    pub(super) fn place_once(&mut self, host: &H, id: BoId) -> Result<()> {
+        match self.bos.get(&id).ok_or(Error::Invalid)?.mapping {
+            Some(_) => Ok(()),
+            None => self.place(host, id),
+        }
     }
 
     /// Gives an object its guest pages, and them their first content.
@@ -274,6 +293,7 @@ impl<H: HostDevice> State<H> {
             host,
             application,
             driver,
+            placed: None,
             pages: vec![PageState::Fresh; to_usize(tracked)],
             dirty,
             lazy: Lazy::default(),
@@ -301,7 +321,7 @@ impl<H: HostDevice> State<H> {
     }
 
     /// The arena for objects synchronised this way, made when first needed.
-    fn arena(&mut self, sync: Sync) -> Result<&mut Arena> {
+    pub(super) fn arena(&mut self, sync: Sync) -> Result<&mut Arena> {
         Ok(match (sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => &mut tracking.arena,
             (Sync::Coherent, none, _) => {

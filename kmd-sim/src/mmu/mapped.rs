@@ -1,11 +1,13 @@
 //! The machine of the trackers that work on this process's own page tables.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::Range;
 
 use super::compare::Compare;
 use super::conformance::{Cpu, Fixture, PAGES};
 use super::sigsegv::Sigsegv;
+use super::tracker::{Readback, Tracker, TrackerChoice, TrackerKind};
 use super::uffd::Uffd;
 use super::{Caps, Mmu};
 use crate::addr::{PAGE_BYTES, PAGE_SIZE, Pgoff};
@@ -14,6 +16,7 @@ use crate::sys::memory::{PageBuf, SharedMem};
 use crate::sys::pages::{TwiceMapped, to_usize};
 use crate::sys::sigsegv::Action;
 use crate::sys::userfaultfd::Serves;
+use crate::sys::view::View;
 
 /// A tracker that can be made for a mapping.
 pub(super) trait Tracks: Mmu + Sized {
@@ -113,6 +116,104 @@ impl<M: Tracks> Fixture for Mapped<M> {
     }
 }
 
+/// A memory file, its tracker, and processors that see it through a further mapping.
+pub(super) struct Viewed<const TRACKER: usize> {
+    /// Declared first: it ends before the mappings do.
+    mmu: OfView,
+    view: View,
+    memory: SharedMem,
+    mapped: Mapped<Compare>,
+}
+
+/// The trackers, by the number that names them in types.
+const TRACKERS: [TrackerKind; 3] = [TrackerKind::Uffd, TrackerKind::Sigsegv, TrackerKind::Compare];
+
+/// A tracker as it works on a further mapping.
+pub(super) struct OfView {
+    tracker: Tracker,
+    view: SharedMem,
+}
+
+impl Mmu for OfView {
+    fn caps(&self) -> Caps {
+        match &self.tracker {
+            Tracker::Uffd(tracker) => tracker.caps(),
+            // All stores succeed, and all pages are reported.
+            Tracker::Sigsegv(_) | Tracker::Compare(_) => Compare.caps(),
+        }
+    }
+
+    fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let len = to_usize((pages.end - pages.start) * PAGE_SIZE);
+        let part = self.view.slice(to_usize(pages.start * PAGE_SIZE), len);
+        self.tracker.take_dirty_of_view(part, pages, found)
+    }
+}
+
+impl<const TRACKER: usize> Fixture for Viewed<TRACKER> {
+    type Cpu = SharedMem;
+    type Mmu = OfView;
+
+    fn new() -> Self {
+        let mut mapped = Mapped::<Compare>::new();
+        let choice = TrackerChoice::Only(TRACKERS[TRACKER]);
+        let tracker = Tracker::new(choice, Readback::Eager, mapped.application).unwrap();
+        let view = mapped.pages.view(&(0..PAGES * PAGE_SIZE), None).unwrap();
+        let memory = view.memory();
+        tracker.add_view(memory).unwrap();
+        mapped.application = memory;
+        Self { mmu: OfView { tracker, view: memory }, view, memory, mapped }
+    }
+
+    fn parts(&mut self) -> (&SharedMem, &mut OfView) {
+        (&self.memory, &mut self.mmu)
+    }
+
+    fn kernel_store(&self, page: Pgoff, byte: u8) -> bool {
+        self.mapped.kernel_store(page, byte)
+    }
+
+    fn driver_store(&self, page: Pgoff, byte: u8) {
+        self.mapped.driver_store(page, byte);
+    }
+
+    fn discard(&self, page: Pgoff) {
+        self.mapped.discard(page);
+    }
+}
+
+/// Writes through one mapping are reported of that mapping, and of no other.
+#[test]
+fn mappings_of_one_file_are_tracked_apart() {
+    let mut machine = Viewed::<0>::new();
+    let arena = machine.mapped.pages.application();
+    let arena_of = |machine: &mut Viewed<0>| {
+        let mut found = BTreeSet::new();
+        machine.mmu.tracker.take_dirty(0..PAGES, &mut |run| found.extend(run)).unwrap();
+        found
+    };
+    machine.dirty(0..PAGES);
+    arena_of(&mut machine);
+    machine.memory.store(7, 1);
+    arena.store(2005, 1);
+    assert_eq!(machine.dirty(0..PAGES), [7].into());
+    assert_eq!(arena_of(&mut machine), [2005].into());
+    // What is mapped where a view was says nothing of it.
+    let memory = machine.memory;
+    let Viewed { mut mmu, view, mapped, .. } = machine;
+    let place = view.reserve().unwrap();
+    assert!(mmu.take_dirty(0..PAGES, &mut |_| {}).is_err(), "nobody tracks what is there now");
+    let again = mapped.pages.view(&(0..PAGES * PAGE_SIZE), Some(place)).unwrap();
+    mmu.tracker.add_view(memory).unwrap();
+    again.memory().store(9, 1);
+    let mut found = BTreeSet::new();
+    mmu.take_dirty(0..PAGES, &mut |run| found.extend(run)).unwrap();
+    assert!(found.contains(&9));
+}
+
 /// A signal handler is installed by who declares it, and for no longer than there is a tracker.
 fn a_handler_is_installed_as_declared<M: Tracks>() {
     let is_ours = || Action::current().unwrap().is_ours();
@@ -143,6 +244,18 @@ mod sigsegv {
     fn a_handler_is_installed_as_declared() {
         super::a_handler_is_installed_as_declared::<super::Sigsegv>();
     }
+}
+
+mod view_uffd {
+    super::super::conformance::conformance_tests!(super::Viewed<0>);
+}
+
+mod view_sigsegv {
+    super::super::conformance::conformance_tests!(super::Viewed<1>);
+}
+
+mod view_compare {
+    super::super::conformance::conformance_tests!(super::Viewed<2>);
 }
 
 mod compare {

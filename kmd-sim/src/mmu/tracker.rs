@@ -125,6 +125,29 @@ impl Tracker {
         }
     }
 
+    /// Tracks a further mapping of pages of the file, until that ends. Other trackers than `uffd` need nothing for that:
+    /// all stores to it succeed, and all of its pages are reported each time.
+    pub fn add_view(&self, view: SharedMem) -> Result<()> {
+        match self {
+            Self::Uffd(tracker) => tracker.add_view(view),
+            Self::Sigsegv(_) | Self::Compare(_) => Ok(()),
+        }
+    }
+
+    /// Reports the written pages of part of a further mapping, which shows `pages` of the file: [`Mmu::take_dirty`].
+    pub fn take_dirty_of_view(
+        &mut self,
+        view: SharedMem,
+        pages: Range<Pgoff>,
+        found: &mut dyn FnMut(Range<Pgoff>),
+    ) -> Result<()> {
+        match self {
+            Self::Uffd(tracker) => tracker.take_dirty_of_view(view, pages.start, found)?,
+            Self::Sigsegv(_) | Self::Compare(_) => found(pages),
+        }
+        Ok(())
+    }
+
     /// The faults of the mapping, if they are served here.
     pub fn faults(&self) -> Option<Faults> {
         match self {

@@ -47,6 +47,24 @@ impl Uffd {
         Ok(())
     }
 
+    /// Tracks a further mapping of pages of the file, until that ends. Its faults are the kernel's to resolve.
+    pub fn add_view(&self, view: SharedMem) -> Result<()> {
+        self.registration.register(view)
+    }
+
+    /// Reports the written pages of part of a further mapping, which shows the pages from `first` on: [`Mmu::take_dirty`].
+    pub fn take_dirty_of_view(
+        &mut self,
+        view: SharedMem,
+        first: Pgoff,
+        found: &mut dyn FnMut(Range<Pgoff>),
+    ) -> Result<()> {
+        self.pagemap.take_written(view, |offset, len| {
+            let start = first + offset / PAGE_SIZE;
+            found(start..start + len / PAGE_SIZE);
+        })
+    }
+
     /// The faults of the mapping, if they are served here.
     pub fn faults(&self) -> Option<Faults> {
         let faults = Faults { registration: Arc::clone(&self.registration), memory: self.memory };
@@ -99,9 +117,6 @@ impl Mmu for Uffd {
     }
 
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
-        self.pagemap.take_written(window(self.memory, &pages), |offset, len| {
-            let first = pages.start + offset / PAGE_SIZE;
-            found(first..first + len / PAGE_SIZE);
-        })
+        self.take_dirty_of_view(window(self.memory, &pages), pages.start, found)
     }
 }

@@ -9,4 +9,5 @@ pub mod signals;
 pub mod sigsegv;
 pub mod status;
 pub mod userfaultfd;
+pub mod view;
 pub mod zeroed;

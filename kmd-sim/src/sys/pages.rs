@@ -19,6 +19,7 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::memory::SharedMem;
+use super::view::{Place, View};
 use crate::addr::{PAGE_SIZE, PAGE_WORDS};
 use crate::error::{Error, Result};
 
@@ -136,6 +137,11 @@ impl TwiceMapped {
     /// The mapping the driver writes through: what is written here is no CPU write.
     pub fn driver(&self) -> SharedMem {
         self.driver.shared()
+    }
+
+    /// Maps `bytes` (whole pages) once more, at `place` or where there is room.
+    pub fn view(&self, bytes: &Range<u64>, place: Option<Place>) -> Result<View> {
+        View::new(self.file.as_fd(), bytes.start, to_usize(bytes.end - bytes.start), place)
     }
 
     /// The first byte at or after `offset` that has a page behind it (`SEEK_DATA`).

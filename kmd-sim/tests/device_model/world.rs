@@ -4,7 +4,9 @@ mod batches;
 
 use std::ops::Range;
 
-use kmd_sim::uapi::{Access, BoId, ContextId, Device, Readback, ResourceId, SharedMem, Sync, TrackerChoice};
+use kmd_sim::uapi::{
+    self, Access, BoId, ContextId, Device, Readback, ResourceId, SharedMem, Sync, TrackerChoice,
+};
 
 use self::batches::Batch;
 use super::host::{BLOCKS, CONTEXTS, Shared, read};
@@ -67,6 +69,10 @@ struct Object {
     block: usize,
     size: u64,
     mapped: Option<SharedMem>,
+    /// It is mapped in a mapping of its own.
+    placed: bool,
+    /// Where it was, and is to be mapped again.
+    kept: Option<uapi::Place>,
     cells: Vec<Cell>,
     resources: Vec<Resource>,
 }
@@ -165,7 +171,7 @@ impl World {
         self.settle();
         self.check(100, random)?;
         for index in 0..self.objects.len() {
-            self.map_object(index);
+            self.map_object(index, false);
         }
         self.check(100, random)?;
         self.flush();
@@ -208,7 +214,16 @@ impl World {
         let bo = self.device.bo_create(size, Sync::Coherent, block);
         self.say(|| format!("create {bo:?} of {size} bytes"));
         let cells = at.into_iter().map(cell).collect();
-        self.objects.push(Object { bo, block, size, mapped: None, cells, resources: Vec::new() });
+        self.objects.push(Object {
+            bo,
+            block,
+            size,
+            mapped: None,
+            placed: false,
+            kept: None,
+            cells,
+            resources: Vec::new(),
+        });
         if random.percent(80) {
             self.attach_to(self.objects.len() - 1, random);
         }
@@ -306,20 +321,24 @@ impl World {
 
     fn map(&mut self, random: &mut Random) {
         if !self.objects.is_empty() {
-            self.map_object(random.below(self.objects.len()));
+            self.map_object(random.below(self.objects.len()), random.percent(40));
         }
     }
 
-    fn map_object(&mut self, index: usize) {
+    fn map_object(&mut self, index: usize, placed: bool) {
         let object = &mut self.objects[index];
         if object.mapped.is_none() {
             if self.host.has_images() {
                 self.bring_back(index);
             }
             let object = &mut self.objects[index];
-            object.mapped = Some(self.device.bo_map(object.bo).unwrap());
+            object.placed = placed;
+            object.mapped = Some(match placed {
+                true => self.device.bo_map_placed(object.bo, 0..object.size, object.kept.take()).unwrap(),
+                false => self.device.bo_map(object.bo).unwrap(),
+            });
             let bo = object.bo;
-            self.say(|| format!("map {bo:?}"));
+            self.say(|| format!("map {bo:?}, in a mapping of its own: {placed}"));
         }
     }
 
@@ -344,9 +363,13 @@ impl World {
         let index = random.below(self.objects.len());
         let object = &mut self.objects[index];
         if object.mapped.take().is_some() {
-            self.device.bo_unmap(object.bo);
+            let keep = object.placed && random.percent(50);
+            match keep {
+                true => object.kept = Some(self.device.bo_unmap_reserve(object.bo).unwrap()),
+                false => self.device.bo_unmap(object.bo),
+            }
             let bo = object.bo;
-            self.say(|| format!("unmap {bo:?}"));
+            self.say(|| format!("unmap {bo:?}, its addresses are kept: {keep}"));
         }
     }
 

@@ -29,6 +29,7 @@ pub struct GpuBuilder {
     device_address: bool,
     validation: bool,
     everything: bool,
+    placed: bool,
     device_extensions: Vec<&'static CStr>,
 }
 
@@ -41,6 +42,7 @@ impl Default for GpuBuilder {
             device_address: false,
             validation: false,
             everything: false,
+            placed: false,
             device_extensions: Vec::new(),
         }
     }
@@ -81,6 +83,13 @@ impl GpuBuilder {
     /// [`OPTIONAL`] it has (Vulkan 1.3).
     pub fn everything(mut self) -> Self {
         self.everything = true;
+        self
+    }
+
+    /// Enables maps at addresses of the application's choice, and unmaps that keep others out of them.
+    pub fn placed(mut self) -> Self {
+        self.placed = true;
+        self.device_extensions.extend([khr::map_memory2::NAME, ext::map_memory_placed::NAME]);
         self
     }
 
@@ -311,7 +320,14 @@ impl Shared {
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(on);
         let mut sync2 =
             vk::PhysicalDeviceSynchronization2Features::default().synchronization2(options.synchronization2);
+        let mut placed = vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT::default()
+            .memory_map_placed(true)
+            .memory_map_range_placed(true)
+            .memory_unmap_reserve(true);
         let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues);
+        if options.placed {
+            info = info.push_next(&mut placed);
+        }
         let mut features;
         let mut late_updates = false;
         if options.everything {

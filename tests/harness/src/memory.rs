@@ -1,7 +1,7 @@
 //! Device memory, buffers on it, and the bytes the processor sees of it.
 
 use crate::{Gpu, Recorder};
-use ash::vk;
+use ash::{khr, vk};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -141,6 +141,58 @@ impl Memory {
         // SAFETY: By the harness's contract the memory is mappable and unmapped.
         let address = unsafe { self.gpu.raw().map_memory(self.raw, 0, vk::WHOLE_SIZE, flags) };
         MappedBytes { start: address.expect("vkMapMemory").cast(), len: self.size }
+    }
+
+    /// Maps `len` bytes from `offset` on at an address, see [`crate::GpuBuilder::placed`].
+    ///
+    /// # Errors
+    ///
+    /// What vkMapMemory2 returns.
+    ///
+    /// # Panics
+    ///
+    /// If the memory is mapped somewhere else.
+    pub fn map_placed(&self, offset: usize, len: usize, at: *mut u8) -> Result<MappedBytes, vk::Result> {
+        let mut placed = vk::MemoryMapPlacedInfoEXT { p_placed_address: at.cast(), ..Default::default() };
+        let info = vk::MemoryMapInfoKHR::default()
+            .flags(vk::MemoryMapFlags::PLACED_EXT)
+            .memory(self.raw)
+            .offset(offset as u64)
+            .size(len as u64)
+            .push_next(&mut placed);
+        let map = self.map_memory2().fp().map_memory2_khr;
+        let mut address = std::ptr::null_mut();
+        // SAFETY: By the harness's contract the memory is mappable, unmapped and has this range, and the addresses are
+        // the test's.
+        unsafe { map(self.gpu.raw().handle(), &raw const info, &raw mut address) }.result()?;
+        assert_eq!(address.cast(), at, "mapped where it was asked for");
+        Ok(MappedBytes { start: at, len })
+    }
+
+    fn map_memory2(&self) -> khr::map_memory2::Device {
+        khr::map_memory2::Device::new(self.gpu.instance().raw(), self.gpu.raw())
+    }
+
+    /// Unmaps and keeps others out of the addresses.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan fails.
+    pub fn unmap_reserve(&self) {
+        self.try_unmap_reserve().expect("vkUnmapMemory2");
+    }
+
+    /// Unmaps and keeps others out of the addresses.
+    ///
+    /// # Errors
+    ///
+    /// What vkUnmapMemory2 returns; the memory is mapped as before.
+    pub fn try_unmap_reserve(&self) -> Result<(), vk::Result> {
+        let info =
+            vk::MemoryUnmapInfoKHR::default().flags(vk::MemoryUnmapFlagsKHR::RESERVE_EXT).memory(self.raw);
+        let unmap = self.map_memory2().fp().unmap_memory2_khr;
+        // SAFETY: By the harness's contract the memory is mapped.
+        unsafe { unmap(self.gpu.raw().handle(), &raw const info) }.result()
     }
 
     /// Unmaps.

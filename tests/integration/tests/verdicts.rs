@@ -151,7 +151,7 @@ fn every_extension_of_the_host_has_a_verdict_and_exactly_what_passes_is_advertis
     assert_eq!(lockstep.instance_extensions(), pass(host.instance_extensions()));
     let mut expected = pass(host.device_extensions());
     // Lockstep's own on every host.
-    expected.insert("VK_KHR_map_memory2".to_owned());
+    expected.extend(["VK_KHR_map_memory2", "VK_EXT_map_memory_placed"].map(str::to_owned));
     assert_eq!(lockstep.device_extensions(), expected);
 }
 
