@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "asks the host driver")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,163 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ash::vk;
 use kmd_sim::uapi::{BoId, ContextId, Device, ResourceId, Writes};
 
-use crate::chain::{self, Chain};
-use crate::entry::slice;
-use crate::extensions::{self, MAP_MEMORY_PLACED, MAP_MEMORY2};
+use crate::chain;
+use crate::extensions::MAP_MEMORY2;
 use crate::handles::HandleMap;
 use crate::host::commands::Commands;
-use crate::instance::{PhysicalDevice, load};
+use crate::host::later::LaterFns;
+use crate::instance::PhysicalDevice;
 use crate::memory_types::Kind;
 use crate::record::passes::{CommandPools, Framebuffer, QueryPool, RenderPass};
 use crate::record::{Objects, lookup};
+use crate::request::{enabled_extensions, families, host_request};
 use crate::resources::{Place, Resource};
 use crate::submission::Signals;
-use crate::transport::dma::{Dma, Functions};
+use crate::transport::dma::Dma;
 use crate::transport::{Host, vk_result};
-
-/// Functions of versions after 1.0, under their own or an extension's name.
-pub(crate) struct LaterFns {
-    /// `vkBindBufferMemory2`
-    pub bind_buffer_memory2: Option<vk::PFN_vkBindBufferMemory2>,
-    /// `vkBindImageMemory2`
-    pub bind_image_memory2: Option<vk::PFN_vkBindImageMemory2>,
-    /// `vkGetBufferMemoryRequirements2`
-    pub buffer_requirements2: Option<vk::PFN_vkGetBufferMemoryRequirements2>,
-    /// `vkGetImageMemoryRequirements2`
-    pub image_requirements2: Option<vk::PFN_vkGetImageMemoryRequirements2>,
-    /// `vkGetDeviceBufferMemoryRequirements`
-    pub device_buffer_requirements: Option<vk::PFN_vkGetDeviceBufferMemoryRequirements>,
-    /// `vkGetDeviceImageMemoryRequirements`
-    pub device_image_requirements: Option<vk::PFN_vkGetDeviceImageMemoryRequirements>,
-    /// `vkGetBufferDeviceAddress`
-    pub get_buffer_device_address: Option<vk::PFN_vkGetBufferDeviceAddress>,
-    /// `vkCreateDescriptorUpdateTemplate`
-    pub create_update_template: Option<vk::PFN_vkCreateDescriptorUpdateTemplate>,
-    /// `vkDestroyDescriptorUpdateTemplate`
-    pub destroy_update_template: Option<vk::PFN_vkDestroyDescriptorUpdateTemplate>,
-    /// `vkUpdateDescriptorSetWithTemplate`
-    pub update_with_template: Option<vk::PFN_vkUpdateDescriptorSetWithTemplate>,
-    /// `vkCreateRayTracingPipelinesKHR`
-    pub create_ray_tracing_pipelines: Option<vk::PFN_vkCreateRayTracingPipelinesKHR>,
-    /// `vkDeferredOperationJoinKHR`
-    pub deferred_operation_join: Option<vk::PFN_vkDeferredOperationJoinKHR>,
-    /// `vkGetDeferredOperationResultKHR`
-    pub deferred_operation_result: Option<vk::PFN_vkGetDeferredOperationResultKHR>,
-    /// `vkDestroyDeferredOperationKHR`
-    pub destroy_deferred_operation: Option<vk::PFN_vkDestroyDeferredOperationKHR>,
-    /// `vkCreateShadersEXT`
-    pub create_shaders: Option<vk::PFN_vkCreateShadersEXT>,
-    /// `vkDestroyShaderEXT`
-    pub destroy_shader: Option<vk::PFN_vkDestroyShaderEXT>,
-    /// `vkCreateRenderPass2`
-    pub create_render_pass2: Option<vk::PFN_vkCreateRenderPass2>,
-    /// `vkGetDeviceQueue2`
-    pub get_device_queue2: Option<vk::PFN_vkGetDeviceQueue2>,
-    /// `vkQueueSubmit2`
-    pub queue_submit2: Option<vk::PFN_vkQueueSubmit2>,
-    /// `vkWaitSemaphores`
-    pub wait_semaphores: Option<vk::PFN_vkWaitSemaphores>,
-    /// `vkGetSemaphoreCounterValue`
-    pub get_semaphore_counter_value: Option<vk::PFN_vkGetSemaphoreCounterValue>,
-    /// `vkSignalSemaphore`
-    pub signal_semaphore: Option<vk::PFN_vkSignalSemaphore>,
-    /// `vkQueuePresentKHR`
-    pub queue_present: Option<vk::PFN_vkQueuePresentKHR>,
-    /// `vkAcquireNextImageKHR`
-    pub acquire_next_image: Option<vk::PFN_vkAcquireNextImageKHR>,
-    /// `vkAcquireNextImage2KHR`
-    pub acquire_next_image2: Option<vk::PFN_vkAcquireNextImage2KHR>,
-    /// `vkWaitForPresentKHR`
-    pub wait_for_present: Option<vk::PFN_vkWaitForPresentKHR>,
-    /// `vkSetDebugUtilsObjectNameEXT`
-    pub set_debug_utils_object_name: Option<vk::PFN_vkSetDebugUtilsObjectNameEXT>,
-    /// `vkDebugMarkerSetObjectNameEXT`
-    pub debug_marker_set_object_name: Option<vk::PFN_vkDebugMarkerSetObjectNameEXT>,
-    /// `vkGetMemoryFdPropertiesKHR`
-    pub memory_fd_properties: Option<vk::PFN_vkGetMemoryFdPropertiesKHR>,
-    /// `vkGetMemoryHostPointerPropertiesEXT`
-    pub memory_host_pointer_properties: Option<vk::PFN_vkGetMemoryHostPointerPropertiesEXT>,
-}
-
-impl LaterFns {
-    /// Those that transport `dma` needs.
-    fn for_dma(&self) -> Option<Functions> {
-        Some(Functions {
-            queue_submit2: self.queue_submit2?,
-            wait_semaphores: self.wait_semaphores?,
-            get_semaphore_counter_value: self.get_semaphore_counter_value?,
-        })
-    }
-
-    fn load(get: impl Fn(&CStr) -> vk::PFN_vkVoidFunction) -> Self {
-        // SAFETY: each name stands for the type of its member.
-        unsafe {
-            Self {
-                bind_buffer_memory2: load(&get, &[c"vkBindBufferMemory2", c"vkBindBufferMemory2KHR"]),
-                bind_image_memory2: load(&get, &[c"vkBindImageMemory2", c"vkBindImageMemory2KHR"]),
-                buffer_requirements2: load(
-                    &get,
-                    &[c"vkGetBufferMemoryRequirements2", c"vkGetBufferMemoryRequirements2KHR"],
-                ),
-                image_requirements2: load(
-                    &get,
-                    &[c"vkGetImageMemoryRequirements2", c"vkGetImageMemoryRequirements2KHR"],
-                ),
-                device_buffer_requirements: load(
-                    &get,
-                    &[c"vkGetDeviceBufferMemoryRequirements", c"vkGetDeviceBufferMemoryRequirementsKHR"],
-                ),
-                device_image_requirements: load(
-                    &get,
-                    &[c"vkGetDeviceImageMemoryRequirements", c"vkGetDeviceImageMemoryRequirementsKHR"],
-                ),
-                get_buffer_device_address: load(
-                    &get,
-                    &[
-                        c"vkGetBufferDeviceAddress",
-                        c"vkGetBufferDeviceAddressKHR",
-                        c"vkGetBufferDeviceAddressEXT",
-                    ],
-                ),
-                create_update_template: load(
-                    &get,
-                    &[c"vkCreateDescriptorUpdateTemplate", c"vkCreateDescriptorUpdateTemplateKHR"],
-                ),
-                destroy_update_template: load(
-                    &get,
-                    &[c"vkDestroyDescriptorUpdateTemplate", c"vkDestroyDescriptorUpdateTemplateKHR"],
-                ),
-                update_with_template: load(
-                    &get,
-                    &[c"vkUpdateDescriptorSetWithTemplate", c"vkUpdateDescriptorSetWithTemplateKHR"],
-                ),
-                create_ray_tracing_pipelines: load(&get, &[c"vkCreateRayTracingPipelinesKHR"]),
-                deferred_operation_join: load(&get, &[c"vkDeferredOperationJoinKHR"]),
-                deferred_operation_result: load(&get, &[c"vkGetDeferredOperationResultKHR"]),
-                destroy_deferred_operation: load(&get, &[c"vkDestroyDeferredOperationKHR"]),
-                create_shaders: load(&get, &[c"vkCreateShadersEXT"]),
-                destroy_shader: load(&get, &[c"vkDestroyShaderEXT"]),
-                create_render_pass2: load(&get, &[c"vkCreateRenderPass2", c"vkCreateRenderPass2KHR"]),
-                get_device_queue2: load(&get, &[c"vkGetDeviceQueue2"]),
-                queue_submit2: load(&get, &[c"vkQueueSubmit2", c"vkQueueSubmit2KHR"]),
-                wait_semaphores: load(&get, &[c"vkWaitSemaphores", c"vkWaitSemaphoresKHR"]),
-                get_semaphore_counter_value: load(
-                    &get,
-                    &[c"vkGetSemaphoreCounterValue", c"vkGetSemaphoreCounterValueKHR"],
-                ),
-                signal_semaphore: load(&get, &[c"vkSignalSemaphore", c"vkSignalSemaphoreKHR"]),
-                queue_present: load(&get, &[c"vkQueuePresentKHR"]),
-                acquire_next_image: load(&get, &[c"vkAcquireNextImageKHR"]),
-                acquire_next_image2: load(&get, &[c"vkAcquireNextImage2KHR"]),
-                wait_for_present: load(&get, &[c"vkWaitForPresentKHR"]),
-                set_debug_utils_object_name: load(&get, &[c"vkSetDebugUtilsObjectNameEXT"]),
-                debug_marker_set_object_name: load(&get, &[c"vkDebugMarkerSetObjectNameEXT"]),
-                memory_fd_properties: load(&get, &[c"vkGetMemoryFdPropertiesKHR"]),
-                memory_host_pointer_properties: load(&get, &[c"vkGetMemoryHostPointerPropertiesEXT"]),
-            }
-        }
-    }
-}
 
 /// State of a `VkDevice`.
 pub struct DeviceState {
@@ -268,14 +125,6 @@ pub struct QueueState {
     pub family: u32,
     /// Made at the first submission that needs it.
     context: Mutex<Option<(ContextId, vk::Semaphore)>>,
-}
-
-/// What a device is created with, in place of what the application asks for.
-struct HostRequest {
-    chain: Chain,
-    extensions: Vec<CString>,
-    sparse: bool,
-    addresses: bool,
 }
 
 impl DeviceState {
@@ -521,160 +370,4 @@ impl QueueState {
         let timeline = self.device.create_timeline()?;
         Ok(*context.insert((self.device.km.context_create(timeline), timeline)))
     }
-}
-
-/// The families of an application's queues.
-///
-/// # Safety
-/// `info` is valid.
-unsafe fn families(info: &vk::DeviceCreateInfo<'_>) -> Vec<u32> {
-    // SAFETY: the caller's.
-    let queues = unsafe { slice(info.p_queue_create_infos, info.queue_create_info_count) };
-    let mut families: Vec<u32> = queues.iter().map(|queue| queue.queue_family_index).collect();
-    families.sort_unstable();
-    families.dedup();
-    families
-}
-
-/// The extensions an application enables.
-///
-/// # Safety
-/// `info` is valid.
-unsafe fn enabled_extensions<'a>(info: &vk::DeviceCreateInfo<'a>) -> impl Iterator<Item = &'a CStr> {
-    let (names, count) = (info.pp_enabled_extension_names, info.enabled_extension_count as usize);
-    // SAFETY: `count` C strings by valid usage.
-    (0..count).map(move |index| unsafe { CStr::from_ptr(*names.add(index)) })
-}
-
-/// What the host must be asked for: the application's wishes, and timeline semaphores.
-///
-/// # Safety
-/// `info` is valid.
-unsafe fn host_request(
-    physical: &PhysicalDevice,
-    info: &vk::DeviceCreateInfo<'_>,
-) -> Result<HostRequest, vk::Result> {
-    if !physical.types.has_emulated() {
-        log::error!(
-            "the host device has no memory that is both HOST_VISIBLE and HOST_COHERENT: choose another"
-        );
-        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
-    }
-    if let Err(error) = physical.instance.config.tracker.probe() {
-        log::error!(
-            "LOCKSTEP_TRACKER=uffd: {error}; needs Linux 6.7 or later and a sandbox that allows userfaultfd(2)"
-        );
-        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
-    }
-    let config = &physical.instance.config;
-    if let Err(error) = config.readback.probe(config.tracker) {
-        log::error!(
-            "LOCKSTEP_READBACK=lazy: {error}; needs tracker uffd and the right to serve page faults of the kernel: \
-             CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
-        );
-        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
-    }
-    let host = host_extensions(physical)?;
-    let passed = extensions::device(host.clone());
-    let named = |list: &[vk::ExtensionProperties], name: &CStr| {
-        list.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name))
-    };
-    // SAFETY: the caller's.
-    let asked = unsafe { enabled_extensions(info) };
-    let mut names: Vec<CString> = asked.map(CStr::to_owned).collect();
-    if let Some(unknown) = names.iter().find(|name| !named(&passed, name)) {
-        log::error!("the extension {} is not offered", unknown.to_string_lossy());
-        return Err(vk::Result::ERROR_EXTENSION_NOT_PRESENT);
-    }
-    // Ours alone, where the host does not have it.
-    names.retain(|name| named(&host, name) && **name != *MAP_MEMORY_PLACED);
-
-    if !has_timeline_semaphores(physical) {
-        log::error!("the host device has no timeline semaphores: choose another, or a newer driver");
-        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
-    }
-    let timeline_extension = ash::khr::timeline_semaphore::NAME;
-    let is_core = physical.effective_version() >= vk::API_VERSION_1_2;
-    if !is_core && named(&host, timeline_extension) && !names.iter().any(|name| **name == *timeline_extension)
-    {
-        names.push(timeline_extension.to_owned());
-    }
-    // SAFETY: the caller's.
-    let mut chain = unsafe { Chain::of_device_create_info(info.p_next) };
-    chain.remove::<vk::PhysicalDeviceMapMemoryPlacedFeaturesEXT<'_>>();
-    if let Some(features) = chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>() {
-        features.timeline_semaphore = vk::TRUE;
-    } else if let Some(features) = chain.get_mut::<vk::PhysicalDeviceTimelineSemaphoreFeatures<'_>>() {
-        features.timeline_semaphore = vk::TRUE;
-    } else {
-        chain.push(&vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true));
-    }
-    let structures = chain.get_mut::<vk::PhysicalDeviceAccelerationStructureFeaturesKHR<'_>>();
-    if structures.is_some_and(|features| features.acceleration_structure_host_commands == vk::TRUE) {
-        log::error!("the feature accelerationStructureHostCommands is not offered");
-        return Err(vk::Result::ERROR_FEATURE_NOT_PRESENT);
-    }
-    if physical.types.needs_dma() {
-        enable_synchronization2(physical, &host, &mut names, &mut chain)?;
-    }
-    // SAFETY: valid usage.
-    let features = unsafe { info.p_enabled_features.as_ref() }.copied();
-    let features2 = chain.get_mut::<vk::PhysicalDeviceFeatures2<'_>>().map(|features2| features2.features);
-    let sparse = features.or(features2).is_some_and(|features| features.sparse_binding == vk::TRUE);
-    let addresses = addresses(&mut chain);
-    Ok(HostRequest { chain, extensions: names, sparse, addresses })
-}
-
-/// Enables what transport `dma` submits with.
-fn enable_synchronization2(
-    physical: &PhysicalDevice,
-    host: &[vk::ExtensionProperties],
-    names: &mut Vec<CString>,
-    chain: &mut Chain,
-) -> Result<(), vk::Result> {
-    let extension = ash::khr::synchronization2::NAME;
-    let has_extension = host.iter().any(|known| known.extension_name_as_c_str() == Ok(extension));
-    let is_core = physical.effective_version() >= vk::API_VERSION_1_3;
-    if !is_core && !has_extension {
-        log::error!("transport dma needs VK_KHR_synchronization2, which the host device does not have");
-        return Err(vk::Result::ERROR_INITIALIZATION_FAILED);
-    }
-    if !is_core && !names.iter().any(|name| **name == *extension) {
-        names.push(extension.to_owned());
-    }
-    if let Some(features) = chain.get_mut::<vk::PhysicalDeviceVulkan13Features<'_>>() {
-        features.synchronization2 = vk::TRUE;
-    } else if let Some(features) = chain.get_mut::<vk::PhysicalDeviceSynchronization2Features<'_>>() {
-        features.synchronization2 = vk::TRUE;
-    } else {
-        chain.push(&vk::PhysicalDeviceSynchronization2Features::default().synchronization2(true));
-    }
-    Ok(())
-}
-
-/// Whether the application enables device addresses.
-fn addresses(chain: &mut Chain) -> bool {
-    [
-        chain.get_mut::<vk::PhysicalDeviceVulkan12Features<'_>>().map(|f| f.buffer_device_address),
-        chain.get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeatures<'_>>().map(|f| f.buffer_device_address),
-        chain
-            .get_mut::<vk::PhysicalDeviceBufferDeviceAddressFeaturesEXT<'_>>()
-            .map(|f| f.buffer_device_address),
-    ]
-    .contains(&Some(vk::TRUE))
-}
-
-/// The device extensions of the host.
-pub fn host_extensions(physical: &PhysicalDevice) -> Result<Vec<vk::ExtensionProperties>, vk::Result> {
-    // SAFETY: the physical device is alive.
-    unsafe { physical.instance.fns.enumerate_device_extension_properties(physical.handle) }
-}
-
-fn has_timeline_semaphores(physical: &PhysicalDevice) -> bool {
-    let Some(features2) = physical.instance.fns2.features2 else { return false };
-    let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
-    let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut timeline);
-    // SAFETY: the physical device is alive, and the chain valid.
-    unsafe { features2(physical.handle, &raw mut features) };
-    timeline.timeline_semaphore == vk::TRUE
 }

@@ -11,6 +11,7 @@
 //! | [`host`] | finding and loading the host driver |
 //! | [`config`], [`logger`], [`stats`], [`fork`] | options, log lines, counters, forks |
 //! | [`instance`], [`device`] | per-handle state |
+//! | [`request`] | what the host is asked for when a device is created |
 //! | [`memory_types`] | the table of memory types and its translation |
 //! | [`resources`] | what the device may do with buffers and images |
 //! | [`record`], [`formats`] | what command buffers may write |
@@ -50,6 +51,7 @@ pub mod instance;
 pub mod logger;
 pub mod memory_types;
 pub mod record;
+pub mod request;
 pub mod resources;
 pub mod stats;
 pub mod submission;

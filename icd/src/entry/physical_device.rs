@@ -10,9 +10,9 @@ use kmd_sim::uapi::PAGE_SIZE;
 
 use super::{PHYSICAL_DEVICES, all_devices, fill, state};
 use crate::chain;
-use crate::device::host_extensions;
 use crate::extensions;
 use crate::instance::{PhysicalDevice, write_text};
+use crate::request::host_extensions;
 
 /// `vkGetPhysicalDeviceProperties`
 pub(super) unsafe extern "system" fn get_physical_device_properties(

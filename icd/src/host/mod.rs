@@ -7,8 +7,10 @@
 //! | [`library`] | loading one |
 //! | [`select`] | which one |
 //! | [`nested`] | that it is not Lockstep |
+//! | [`commands`], [`later`] | its functions |
 
 pub mod commands;
+pub mod later;
 pub mod library;
 pub mod manifest;
 pub mod nested;
