@@ -2,7 +2,7 @@
 //! `madvise(2)`.
 //!
 //! # Safety
-//! Mappings are made by [`Reserved`] alone and never moved; what is handed out are addresses inside of them,
+//! Mappings are made by `Reserved` alone and never moved; what is handed out are addresses inside of them,
 //! wrapped as [`SharedMem`], which the owner of the mapping outlives.
 
 #![allow(unsafe_code, reason = "door to memory mappings")]

@@ -20,7 +20,7 @@ pub mod batch;
 pub mod copies;
 pub mod schedule;
 pub mod staging;
-mod submission;
+pub mod submission;
 
 use std::collections::HashMap;
 use std::ops::Range;
