@@ -265,6 +265,10 @@ fn memory_that_cannot_be_mapped_is_called_by_its_name() {
         skip("the message is Lockstep's");
         return;
     }
+    if std::env::var_os("HOSTILE_HOST").is_some() {
+        skip("the hostile host has no names");
+        return;
+    }
     let output = process::output(&mut process::child("child_maps_too_much"));
     assert_eq!(process::value_of(&output, "refused"), "true");
     let lines = lines_of_lockstep(&output);

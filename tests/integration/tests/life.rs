@@ -147,6 +147,9 @@ fn ten_thousand_mappings_at_once_each_keep_their_bytes() {
 #[test]
 fn sixteen_gibibytes_mapped_take_the_memory_that_was_touched() {
     const PART: usize = 1 << 30;
+    if loader::is_hostile("poison") {
+        return skip("the hostile host fills memory with garbage");
+    }
     let gpu = Gpu::new();
     let before = Holdings::now();
     let parts: Vec<_> = (0..16)

@@ -147,7 +147,7 @@ fn mapped_memory_cannot_be_imported_as_memory_of_the_host() {
                 vk::ImportMemoryHostPointerInfoEXT::default().handle_type(handle_type).host_pointer(inside);
             let info = vk::MemoryAllocateInfo::default()
                 .allocation_size(16 * PAGE as u64)
-                .memory_type_index(1)
+                .memory_type_index(kind.find(gpu, u32::MAX).expect("a type of the kind"))
                 .push_next(&mut import);
             // SAFETY: The chain lives for the call.
             let result = unsafe { gpu.raw().allocate_memory(&info, None) };
