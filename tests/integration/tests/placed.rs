@@ -315,6 +315,9 @@ fn a_place_that_cannot_be_had_leaves_the_memory_unmapped() {
 
 #[test]
 fn the_hosts_own_memory_is_refused_and_stays_as_it_is() {
+    if loader::is_hostile("noncoherent") {
+        return skip("the host has no coherent memory to hand on");
+    }
     if lockstep_under_test() {
         loader::set("LOCKSTEP_NATIVE_TYPE", "1");
     }
