@@ -52,7 +52,7 @@ pub unsafe fn find_mut<'a, T: TaggedStructure>(p_next: *mut c_void) -> Option<&'
 }
 
 /// A copy of a chain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chain {
     /// Each node in memory aligned to 8 bytes, as all Vulkan structures ask for at most.
     nodes: Vec<Box<[u64]>>,

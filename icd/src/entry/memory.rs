@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "entry points")]
 
 use std::ffi::c_void;
+use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -193,17 +194,16 @@ fn map(
             if kind == Kind::Emulated {
                 lookup::activate();
             }
-            let map = || {
-                map_guest(state, bo, offset..end, at).map_err(|error| {
-                    log::error!("vkMapMemory of {memory}: {error}");
-                    vk::Result::ERROR_MEMORY_MAP_FAILED
-                })
+            let map = || map_guest(state, bo, offset..end, at);
+            let failed = |error: &dyn fmt::Display| {
+                log::error!("vkMapMemory of {memory}: {error}");
+                vk::Result::ERROR_MEMORY_MAP_FAILED
             };
             let guest = match state.dma().filter(|dma| dma.has(handle)) {
-                Some(dma) => dma.map(state, handle, bo, map)??,
-                None => map()?,
+                Some(dma) => dma.map(state, handle, bo, map).map_err(|error| failed(&error))?,
+                None => map(),
             };
-            Ok(guest.cast())
+            Ok(guest.map_err(|error| failed(&error))?.cast())
         }
         (_, None) => Err(vk::Result::ERROR_MEMORY_MAP_FAILED),
     }

@@ -33,6 +33,10 @@ impl Faults {
             skip("there the host learns of a submission later, and of others besides");
             return None;
         }
+        Some(Self::below())
+    }
+
+    fn below() -> Self {
         let host = std::env::var("LOCKSTEP_HOST_ICD").unwrap_or_else(|_| loader::DEFAULT_HOST_ICD.to_owned());
         let driver = match std::fs::read_to_string(&host) {
             Ok(text) if host.ends_with(".json") => {
@@ -53,7 +57,7 @@ impl Faults {
                 *library.get(b"faulty_host_calls\0").expect("it"),
             )
         };
-        Some(Self { fail, calls, _library: library })
+        Self { fail, calls, _library: library }
     }
 
     /// Has one call fail, after `skip` others.
@@ -222,6 +226,28 @@ fn a_submission_refused_for_lack_of_memory_can_be_repeated() {
         expected[PAGE] = 0x99;
         assert_eq!(target.bytes().read_all(), expected, "round {round}");
     }
+}
+
+#[test]
+fn what_waited_for_the_processor_is_submitted_although_it_was_refused_at_first() {
+    if !lockstep_under_test() {
+        return skip("this is about Lockstep's host");
+    }
+    loader::set("LOCKSTEP_TRANSPORT", "dma");
+    let faults = Faults::below();
+    let gpu = Gpu::new();
+    let source = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let target = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let commands = Commands::new(&gpu, |r| r.copy(&source, 0, &target, 0, SIZE));
+    let (timeline, fence) = (Timeline::new(&gpu), Fence::new(&gpu));
+    gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands)], Some(&fence));
+    source.bytes().write(0, &pattern(3, SIZE));
+    faults.fail_from(&[c"vkQueueSubmit2"], 0, vk::Result::ERROR_OUT_OF_DEVICE_MEMORY);
+    timeline.signal(1);
+    faults.none();
+    gpu.submit(&[], None);
+    fence.wait();
+    assert_eq!(target.bytes().read_all(), pattern(3, SIZE));
 }
 
 const EVERYTHING: [&CStr; 9] = [

@@ -8,7 +8,7 @@ use crate::chain::{self, Chain};
 use crate::entry::slice;
 
 /// A batch (`VkSubmitInfo2`) that owns what it points to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     chain: Chain,
     flags: vk::SubmitFlags,

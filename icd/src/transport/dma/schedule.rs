@@ -1,4 +1,4 @@
-//! When a batch is given to the host, and what goes around it.
+//! When a batch is given to the host.
 //!
 //! The CPU may write memory after a batch that reads it was submitted, if the batch waits for a signal that the CPU
 //! gives afterwards. Those bytes would have to overtake the batch. So the host is given a batch only when everything
@@ -21,7 +21,7 @@ use super::{Dma, lock};
 use crate::device::{DeviceState, QueueState};
 
 /// What the host was not given yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Deferred {
     Batch(Batch),
     Fence(vk::Fence),
@@ -32,7 +32,7 @@ enum Deferred {
 pub(super) struct Line {
     pub(super) queue: Arc<QueueState>,
     pub(super) copier: Copier,
-    /// Counts submissions that carried bytes to the device.
+    /// Counts submissions of copies that are Lockstep's alone: of bytes to the device, or of what a map asks for.
     pub(super) sent: vk::Semaphore,
     pub(super) value: u64,
     /// Counts batches whose bytes are brought back by another; its last value.
@@ -54,7 +54,7 @@ pub struct Schedule {
     pub(super) lines: HashMap<vk::Queue, Line>,
     /// Timelines of the application, and the highest value that the host will come to without the CPU.
     semaphores: HashMap<vk::Semaphore, u64>,
-    /// Counts how often something that had waited was submitted.
+    /// Counts how often something that had waited was submitted, or refused.
     drained: u64,
 }
 
@@ -232,26 +232,32 @@ impl Dma {
         })
     }
 
-    /// Submits what waited and need not any more.
+    /// Submits what waited and need not any more. What a lost device will never be given is forgotten: its waits end.
     fn drain(&self, schedule: &mut Schedule) {
         let mut progress = true;
         while std::mem::take(&mut progress) {
             for handle in schedule.lines.keys().copied().collect::<Vec<_>>() {
                 while let Some(result) = self.forward_one(schedule, handle) {
-                    if let Err(error) = result {
-                        // It stays, and is tried again: the application was told that it was submitted.
-                        log::error!("a batch that had waited could not be submitted: {error}");
-                        return;
-                    }
-                    progress = true;
                     schedule.drained += 1;
+                    match result {
+                        Ok(()) => progress = true,
+                        Err(vk::Result::ERROR_DEVICE_LOST) => {
+                            schedule.lines.values_mut().for_each(|line| line.deferred.clear());
+                        }
+                        Err(error) => {
+                            // It stays, and is tried again: the application was told that it was submitted.
+                            log::error!("a batch that had waited could not be submitted: {error}");
+                            self.changed.notify_all();
+                            return;
+                        }
+                    }
                 }
             }
         }
         self.changed.notify_all();
     }
 
-    /// How often something that had waited was submitted.
+    /// How often something that had waited was submitted, or refused.
     pub fn drained(&self) -> u64 {
         self.schedule().drained
     }
@@ -277,11 +283,14 @@ impl Dma {
         {
             return None;
         }
-        let deferred = &mut schedule.lines.get_mut(&handle)?.deferred;
-        let (batches, fence) = match deferred.pop_front()? {
+        let (batches, fence) = match line.deferred.front()?.clone() {
             Deferred::Batch(batch) => (vec![batch], vk::Fence::null()),
             Deferred::Fence(fence) => (Vec::new(), fence),
         };
-        Some(self.forward(schedule, &queue, batches, fence))
+        let result = self.forward(schedule, &queue, batches, fence);
+        if result.is_ok() {
+            schedule.lines.get_mut(&handle)?.deferred.pop_front();
+        }
+        Some(result)
     }
 }

@@ -19,8 +19,8 @@ use crate::transport::vk_result;
 
 const ALL: vk::PipelineStageFlags2 = vk::PipelineStageFlags2::ALL_COMMANDS;
 
-/// Staging memory, copies to it, and where each lies there.
-type Landing = (Block, Vec<Copy>, Vec<Range<u64>>);
+/// Staging memory, commands that copy to it, and where each part lies there.
+type Landing = (Block, vk::CommandBuffer, Vec<Range<u64>>);
 
 /// A submission on its way.
 #[derive(Debug, Default)]
@@ -59,12 +59,13 @@ impl Dma {
             .iter()
             .map(|batch| queue.writes(batch.commands.iter().map(|info| info.command_buffer), false))
             .collect();
+        let has_writes: Vec<bool> = writes.iter().map(Option::is_some).collect();
+        let writes: Vec<Writes> = writes.into_iter().flatten().collect();
         let (context, timeline) = queue.context()?;
-        let known: Vec<Writes> = writes.iter().flatten().cloned().collect();
         let km = &queue.device.km;
-        let seqnos = match known.is_empty() {
+        let seqnos = match writes.is_empty() {
             true => None,
-            false => km.execbuf(context, &known).map_err(|error| {
+            false => km.execbuf(context, &writes).map_err(|error| {
                 self.discard(self.take_outbox());
                 vk_result(error)
             })?,
@@ -72,12 +73,11 @@ impl Dma {
         let outbox = self.take_outbox();
         let seqnos = seqnos.unwrap_or(0..0);
         let mut numbers = seqnos.clone();
-        let numbered: Vec<_> =
-            writes.iter().map(|writes| writes.as_ref().and_then(|_| numbers.next())).collect();
         let mut package = Package::default();
         let packed = self.prologue(schedule, queue, &outbox, &mut package).and_then(|()| {
             let Some(line) = schedule.lines.get_mut(&queue.handle) else { return Ok(()) };
-            for (batch, seqno) in batches.iter_mut().zip(numbered) {
+            for (batch, has_writes) in batches.iter_mut().zip(has_writes) {
+                let seqno = if has_writes { numbers.next() } else { None };
                 self.pack(line, &outbox, &mut package, batch, seqno.map(|seqno| (timeline, seqno)))?;
             }
             Ok(())
@@ -89,13 +89,13 @@ impl Dma {
         if let Err(error) = result {
             self.unpack(schedule, queue, package);
             self.discard(outbox);
-            if !known.is_empty() {
+            if !writes.is_empty() {
                 km.revoke(context, &seqnos);
             }
             return Err(error);
         }
         batches.iter().for_each(|batch| schedule.signalled(batch));
-        let waits_for_host = writes.iter().flatten().any(|writes| writes.gated);
+        let waits_for_host = writes.iter().any(|writes| writes.gated);
         let Some(line) = schedule.lines.get_mut(&queue.handle) else { return Ok(()) };
         line.seen.extend(package.seen);
         line.last = package.last.or(line.last);
@@ -217,15 +217,18 @@ impl Dma {
     /// Records copies to the CPU.
     fn bring_back(&self, line: &mut Line, readback: &Readback) -> Result<vk::CommandBuffer, vk::Result> {
         let parts = readback.parts.iter().map(|(_, buffer, bytes)| (*buffer, bytes.clone()));
-        let (block, copies, parts) = self.land(parts)?;
-        let commands = line.copier.record(&copies)?;
+        let (block, commands, parts) = self.land(line, parts)?;
         let arrival = Arrival { block, parts, queue: line.queue.handle, commands };
         lock(&self.arrivals).insert((readback.timeline, readback.seqno), arrival);
         Ok(commands)
     }
 
-    /// Staging memory for bytes of buffers, copies to it, and where each lies there.
-    fn land(&self, parts: impl Iterator<Item = (vk::Buffer, Range<u64>)>) -> Result<Landing, vk::Result> {
+    /// Records copies of bytes of buffers to staging memory.
+    fn land(
+        &self,
+        line: &mut Line,
+        parts: impl Iterator<Item = (vk::Buffer, Range<u64>)>,
+    ) -> Result<Landing, vk::Result> {
         let (mut copies, mut places, mut used) = (Vec::new(), Vec::new(), 0);
         for (buffer, bytes) in parts {
             let size = bytes.end - bytes.start;
@@ -237,7 +240,13 @@ impl Dma {
         let to = block.buffer;
         let copies = copies.into_iter();
         let copies = copies.map(|(buffer, from, at, size)| Copy { from: Some((buffer, from)), to, at, size });
-        Ok((block, copies.collect(), places))
+        match line.copier.record(&copies.collect::<Vec<_>>()) {
+            Ok(commands) => Ok((block, commands, places)),
+            Err(error) => {
+                self.staging.give_back(block);
+                Err(error)
+            }
+        }
     }
 
     /// Takes back what the device is done with.
@@ -274,32 +283,43 @@ impl Dma {
         memory: vk::DeviceMemory,
         missing: &[Range<u64>],
     ) -> Result<(), vk::Result> {
-        let waits = schedule.lines.values().filter_map(|line| line.last);
+        // All that was written: by batches, and to memory by what went ahead of them.
+        let sent = |line: &Line| (line.value > 0).then_some((line.sent, line.value));
+        let waits = schedule.lines.values().flat_map(|line| line.last.into_iter().chain(sent(line)));
         let waits: Vec<_> = waits.map(|(timeline, value)| semaphore(timeline, value, ALL)).collect();
         // Without any, nothing was ever submitted.
         let Some(line) = schedule.lines.values_mut().next() else { return Ok(()) };
         let queue = line.queue.handle;
         let buffer = lock(&self.memories).get(&memory).map(|remote| remote.buffer);
         let Some(buffer) = buffer else { return Ok(()) };
-        let (block, copies, parts) = self.land(missing.iter().map(|bytes| (buffer, bytes.clone())))?;
-        let commands = line.copier.record(&copies)?;
-        let value = line.value + 1;
-        let step = Batch::of_commands(waits, commands, semaphore(line.sent, value, ALL));
-        self.host_submit(queue, &mut [step], vk::Fence::null())?;
+        let missing_here = missing.iter().map(|bytes| (buffer, bytes.clone()));
+        let (block, commands, parts) = self.land(line, missing_here)?;
+        let (sent, value) = (line.sent, line.value + 1);
+        let step = Batch::of_commands(waits, commands, semaphore(sent, value, ALL));
+        if let Err(error) = self.host_submit(queue, &mut [step], vk::Fence::null()) {
+            line.copier.give_back(commands);
+            self.staging.give_back(block);
+            return Err(error);
+        }
         line.value = value;
-        let sent = line.sent;
-        line.uploads.push_back((value, commands, Vec::new()));
-        self.wait(&[(sent, value)])?;
+        if let Err(error) = self.wait(&[(sent, value)]) {
+            // The device may be writing it.
+            line.uploads.push_back((value, commands, vec![block]));
+            return Err(error);
+        }
+        line.copier.give_back(commands);
         // All that was under way has completed: it is put into images before this is.
         device.km.retire_completed();
-        self.staging.invalidate(&block)?;
-        let image = self.image(memory).map_err(vk_result)?;
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        for (bytes, part) in missing.iter().zip(&parts) {
-            let len = size(bytes.end - bytes.start);
-            image.copy_span(size(bytes.start), &block.bytes, size(part.start), len);
-        }
+        let image = self.staging.invalidate(&block).and_then(|()| self.image(memory).map_err(vk_result)).map(
+            |image| {
+                let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+                for (bytes, part) in missing.iter().zip(&parts) {
+                    let len = size(bytes.end - bytes.start);
+                    image.copy_span(size(bytes.start), &block.bytes, size(part.start), len);
+                }
+            },
+        );
         self.staging.give_back(block);
-        Ok(())
+        image
     }
 }
