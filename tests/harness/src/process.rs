@@ -176,3 +176,48 @@ pub fn fork(child: impl FnOnce() -> u8) -> Forked {
     }
     Forked { id }
 }
+
+/// A system call that is to fail, by its number, and for ioctl(2) by its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// `SYS_...`
+    pub call: libc::c_long,
+    /// The request of ioctl(2); `None`: whatever the arguments are.
+    pub request: Option<u32>,
+    /// What it fails with.
+    pub errno: libc::c_int,
+}
+
+/// Has it fail in this process from now on, as in a sandbox.
+///
+/// # Panics
+///
+/// If the kernel does not install the filter.
+pub fn refuse(refused: Refused) {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: u16::try_from(code).expect("a BPF code"),
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let number = u32::try_from(refused.call).expect("a system call number");
+    let errno = u32::try_from(refused.errno).expect("an error number");
+    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    let unless =
+        |k, jf| libc::sock_filter { jf, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k) };
+    // The number of the system call is the first field of `struct seccomp_data`; its arguments begin at 16.
+    let mut filter = vec![load(0)];
+    match refused.request {
+        None => filter.push(unless(number, 1)),
+        Some(request) => filter.extend([unless(number, 3), load(24), unless(request, 1)]),
+    }
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno));
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    let len = u16::try_from(filter.len()).expect("a short program");
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    // SAFETY: Restricts this process only.
+    let no_new_privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: As above; the program lives for the call.
+    let seccomp = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(no_new_privileges | seccomp, 0, "{}", std::io::Error::last_os_error());
+}

@@ -5,7 +5,7 @@
 //! nothing; that is left out here.
 
 use ash::vk;
-use lockstep_harness::process::{self, Holdings};
+use lockstep_harness::process::{self, Holdings, Refused, refuse};
 use lockstep_harness::{
     Buffer, Gpu, Kind, Memory, PAGE, loader, lockstep_under_test, pattern, skip, tracker,
 };
@@ -229,44 +229,6 @@ fn a_process_that_locks_all_its_memory_gets_what_it_has_mapped_and_no_more() {
     work(&gpu);
     let resident = Holdings::now().resident - before.resident;
     assert!(resident < 1 << 30, "{resident} bytes were brought in");
-}
-
-/// A system call that is to fail, by its number, and for ioctl(2) by its request.
-#[derive(Clone, Copy, Debug)]
-struct Refused {
-    call: libc::c_long,
-    request: Option<u32>,
-    errno: libc::c_int,
-}
-
-/// Has it fail in this process from now on.
-fn refuse(refused: Refused) {
-    let statement = |code: u32, k: u32| libc::sock_filter {
-        code: u16::try_from(code).expect("a BPF code"),
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let number = u32::try_from(refused.call).expect("a system call number");
-    let errno = u32::try_from(refused.errno).expect("an error number");
-    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
-    let unless =
-        |k, jf| libc::sock_filter { jf, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k) };
-    // The number of the system call is the first field of `struct seccomp_data`; its arguments begin at 16.
-    let mut filter = vec![load(0)];
-    match refused.request {
-        None => filter.push(unless(number, 1)),
-        Some(request) => filter.extend([unless(number, 3), load(24), unless(request, 1)]),
-    }
-    filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno));
-    filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
-    let len = u16::try_from(filter.len()).expect("a short program");
-    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
-    // SAFETY: Restricts this process only.
-    let no_new_privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: As above; the program lives for the call.
-    let seccomp = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    assert_eq!(no_new_privileges | seccomp, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// `UFFDIO_API`, `UFFDIO_REGISTER` and `PAGEMAP_SCAN`.

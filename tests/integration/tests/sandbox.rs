@@ -11,28 +11,7 @@ const SIZE: usize = 5 * PAGE + 77;
 
 /// Makes userfaultfd(2) fail in this process from now on, as in a sandbox.
 fn forbid_userfaultfd() {
-    let statement = |code: u32, k: u32| libc::sock_filter {
-        code: u16::try_from(code).expect("a BPF code"),
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let number = u32::try_from(libc::SYS_userfaultfd).expect("a system call number");
-    let errno = u32::try_from(libc::EPERM).expect("an error number");
-    let mut filter = [
-        // The number of the system call is the first field of `struct seccomp_data`.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        libc::sock_filter { jf: 1, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number) },
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
-    // SAFETY: Restricts this process only.
-    let no_new_privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: As above; the program lives for the call.
-    let seccomp = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    let result = no_new_privileges | seccomp;
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    process::refuse(process::Refused { call: libc::SYS_userfaultfd, request: None, errno: libc::EPERM });
 }
 
 #[test]
