@@ -5,6 +5,7 @@
 #   make tsan       the tests again, under ThreadSanitizer
 #   make mutations  each flush, each pull and the recording of each command left out in turn: some test must notice
 #   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
+#   make bench      what coherency costs on whole frames, in percent: table, JSON, a page with plots; ARGS= for more
 #   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
 #   make bench-recording   what recording commands and polling fences costs over the host alone
 #   make cts DEQP=path/to/deqp-vk   the CTS's memory groups natively and on Lockstep; ARGS= for more
@@ -19,7 +20,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test hosts tsan mutations models bench-instructions bench-recording cts lint deps install uninstall clean
+.PHONY: run build test hosts tsan mutations models bench bench-instructions bench-recording cts lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -43,6 +44,11 @@ mutations: deps
 models: deps
 	scripts/loom
 	scripts/shuttle
+
+bench:
+	@scripts/install-deps gfxreconstruct
+	$(CARGO) build --release --locked -p vulkan-lockstep -p lockstep-scene -p lockstep-bench
+	$(CARGO) run --quiet --release --locked -p lockstep-bench -- $(ARGS)
 
 bench-instructions:
 	scripts/bench-instructions

@@ -328,11 +328,16 @@ impl MappedBytes {
 
     /// Reads bytes.
     pub fn read(&self, offset: usize, len: usize) -> Vec<u8> {
-        let from = self.span(offset, len);
         let mut bytes = vec![0; len];
-        // SAFETY: `from` is mapped for `len` bytes, and foreign to every Rust object.
-        unsafe { std::ptr::copy_nonoverlapping(from.cast_const(), bytes.as_mut_ptr(), len) };
+        self.read_into(offset, &mut bytes);
         bytes
+    }
+
+    /// Reads bytes into `bytes`, as many as it has.
+    pub fn read_into(&self, offset: usize, bytes: &mut [u8]) {
+        let from = self.span(offset, bytes.len());
+        // SAFETY: `from` is mapped for as many bytes, and foreign to every Rust object.
+        unsafe { std::ptr::copy_nonoverlapping(from.cast_const(), bytes.as_mut_ptr(), bytes.len()) };
     }
 
     /// Reads all bytes.

@@ -1,4 +1,4 @@
-//! The command line, parsed by hand: seven options need no library.
+//! The command line, parsed by hand: so few options need no library.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,7 @@ Usage: lockstep-scene [OPTIONS]
   --rounds R      rounds of the measurement (default 10)
   --output FILE   where the picture goes (default lockstep-scene.png; in a window: none)
   --no-measure    do not compare explicit synchronisation with coherent memory
+  --serve KIND    for benchmarks: play frames in explicit, coherent or native memory as asked on standard input
   --help          this text
 
 The exit status is 0 when all bytes were right, 1 when some were wrong or nothing could run, 2 for a wrong
@@ -37,11 +38,24 @@ pub(crate) struct Args {
     pub(crate) measure: bool,
 }
 
+/// Memory to play frames in, as somebody else asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The application flushes and invalidates.
+    Explicit,
+    /// The first coherent type.
+    Coherent,
+    /// The host's own, the last type.
+    Native,
+}
+
 /// What to do about the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Run the scene.
     Run(Args),
+    /// Play frames as asked.
+    Serve(Served),
     /// Print [`HELP`].
     Help,
 }
@@ -56,7 +70,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Request, 
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (word, None),
         };
-        let takes_value = matches!(name.as_str(), "--frames" | "--rounds" | "--output");
+        let takes_value = matches!(name.as_str(), "--frames" | "--rounds" | "--output" | "--serve");
         if glued.is_some() && !takes_value && name.starts_with("--") {
             return Err(format!("{name} takes no value"));
         }
@@ -67,11 +81,21 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Request, 
             "--frames" => args.frames = count(&name, &value()?)?,
             "--rounds" => args.rounds = count(&name, &value()?)?,
             "--output" => args.output = Some(PathBuf::from(value()?)),
+            "--serve" => return served(&value()?).map(Request::Serve),
             "--help" | "-h" => return Ok(Request::Help),
             _ => return Err(format!("unknown option {name:?}; --help lists the options")),
         }
     }
     Ok(Request::Run(args))
+}
+
+fn served(value: &str) -> Result<Served, String> {
+    match value {
+        "explicit" => Ok(Served::Explicit),
+        "coherent" => Ok(Served::Coherent),
+        "native" => Ok(Served::Native),
+        _ => Err(format!("--serve needs explicit, coherent or native, not {value:?}")),
+    }
 }
 
 /// Parses a count of at least one.
@@ -106,6 +130,7 @@ mod tests {
         assert_eq!(parse_line("--frames").unwrap_err(), "--frames needs a value");
         assert_eq!(parse_line("--headless=1").unwrap_err(), "--headless takes no value");
         assert!(parse_line("--fast").unwrap_err().contains("--fast"));
+        assert!(parse_line("--serve both").unwrap_err().contains("both"));
         assert!(parse_line("fast").unwrap_err().contains("fast"));
     }
 }

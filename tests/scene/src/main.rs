@@ -11,7 +11,7 @@
 //! - [`stage`]: one frame, from the CPU to the device and back; [`checks`]: the score
 //! - [`vulkan`], [`gpu`], [`target`], [`pipelines`], [`shaders`], [`renderer`], [`commands`]: drawing
 //! - [`window`], [`swapchain`], [`picture`]: where the result is seen
-//! - [`measure`], [`statistics`], [`summary`], [`args`]: what is printed, and the command line
+//! - [`measure`], [`summary`], [`args`]: what is printed, and the command line; [`serve`]: for benchmarks
 //!
 //! # Safety
 //! Vulkan is unsafe to call, so the modules that call it are full of small unsafe blocks. One rule makes most
@@ -29,9 +29,9 @@ mod picture;
 mod pipelines;
 mod pond;
 mod renderer;
+mod serve;
 mod shaders;
 mod stage;
-mod statistics;
 mod summary;
 mod swapchain;
 mod target;
@@ -62,8 +62,9 @@ macro_rules! say {
 pub(crate) use say;
 
 fn main() -> ExitCode {
-    let args = match args::parse(std::env::args().skip(1)) {
-        Ok(Request::Run(args)) => args,
+    let result = match args::parse(std::env::args().skip(1)) {
+        Ok(Request::Run(args)) => run(&args),
+        Ok(Request::Serve(served)) => serve::run(served),
         Ok(Request::Help) => {
             say!("{}", args::HELP.trim_end());
             return ExitCode::SUCCESS;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&args) {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -167,7 +168,7 @@ fn play(gpu: &Rc<Gpu>, stage: &mut Stage, desktop: Option<&mut Desktop>, frames:
     }
     let milliseconds: Vec<f64> = times.iter().map(|time| time.wall.as_secs_f64() * 1e3).collect();
     let place = if shown { "in a window" } else { "without a window" };
-    let median = statistics::median(&milliseconds);
+    let median = lockstep_statistics::median(&milliseconds);
     say!("Played {} frames {place}, median frame {median:.3} ms, every one checked.", times.len());
     Ok(shown)
 }

@@ -8,12 +8,12 @@
 use std::rc::Rc;
 
 use anyhow::Result;
+use lockstep_statistics::{confidence, median, range, trimmed_mean};
 
 use crate::memory::MemoryKind;
 use crate::renderer::Renderer;
 use crate::say;
 use crate::stage::{FrameTime, Show, Stage};
-use crate::statistics::{confidence, median, range, trimmed_mean};
 
 /// Turns of a round. They are short, since the scheduler gives threads good and bad places for a while.
 const TURNS: u32 = 3;

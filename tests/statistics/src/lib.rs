@@ -1,7 +1,7 @@
-//! Medians, and how far they can be trusted.
+//! Medians, and how far they can be trusted: for what measures time in rounds on noisy machines.
 
 /// The median of some numbers, 0 of none.
-pub(crate) fn median(numbers: &[f64]) -> f64 {
+pub fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -13,7 +13,7 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
 
 /// The mean without the lowest and the highest tenth. Where numbers gather around two values, the median jumps
 /// from one to the other; this does not.
-pub(crate) fn trimmed_mean(numbers: &[f64]) -> f64 {
+pub fn trimmed_mean(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
     let cut = sorted.len() / 10;
@@ -23,7 +23,7 @@ pub(crate) fn trimmed_mean(numbers: &[f64]) -> f64 {
 
 /// The interval in which the true median lies with at least 95 % confidence, whatever the distribution;
 /// `None` for fewer than six numbers.
-pub(crate) fn confidence(numbers: &[f64]) -> Option<(f64, f64)> {
+pub fn confidence(numbers: &[f64]) -> Option<(f64, f64)> {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
     // The chance that at most `cut` of `n` numbers lie below the median is a binomial sum.
@@ -39,8 +39,14 @@ pub(crate) fn confidence(numbers: &[f64]) -> Option<(f64, f64)> {
 }
 
 /// The smallest and the largest number.
-pub(crate) fn range(numbers: &[f64]) -> (f64, f64) {
+pub fn range(numbers: &[f64]) -> (f64, f64) {
     numbers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)))
+}
+
+/// The geometric mean of ratios, 1 of none.
+pub fn geometric_mean(ratios: &[f64]) -> f64 {
+    let logarithms: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
+    (logarithms / ratios.len().max(1) as f64).exp()
 }
 
 #[cfg(test)]
@@ -56,6 +62,12 @@ mod tests {
     #[test]
     fn trimmed_mean_ignores_outliers() {
         assert_eq!(trimmed_mean(&[1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 2.0, 2.0, 2.0, 99.0]), 2.125);
+    }
+
+    #[test]
+    fn twice_and_half_as_much_make_as_much() {
+        assert!((geometric_mean(&[2.0, 0.5]) - 1.0).abs() < 1e-12);
+        assert_eq!(geometric_mean(&[]), 1.0);
     }
 
     #[test]

@@ -1,0 +1,175 @@
+//! The programs: small, each typical of one way to use shared memory. The scene, the frame to quote, is a program of its own.
+//!
+//! Each frame hands the device new bytes or takes some from it, and waits for it; the device works on every byte it is handed. At the end
+//! each checks that the device saw the right ones.
+
+mod big;
+mod many;
+mod ping_pong;
+mod readback;
+mod sized;
+mod small;
+mod stream;
+mod texture;
+mod threads;
+mod vertices;
+
+use anyhow::{Context, Result};
+use lockstep_harness::{Batch, Commands, Fence, Gpu};
+
+use crate::shared::Sync;
+
+/// A program at work.
+pub(crate) trait Workload {
+    /// Plays one frame.
+    fn frame(&mut self);
+
+    /// Checks what the last frame did.
+    ///
+    /// # Panics
+    ///
+    /// If a byte is wrong.
+    fn check(&mut self);
+}
+
+/// A program.
+#[derive(Clone, Copy)]
+pub(crate) struct Program {
+    name: &'static str,
+    about: &'static str,
+    begin: Begin,
+}
+
+/// How a program starts.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// The scene is a program of its own.
+    Scene,
+    Here(fn(&Gpu, Sync) -> Box<dyn Workload>),
+    /// It has a size, which its name ends with.
+    Sized(fn(&Gpu, Sync, usize) -> Box<dyn Workload>, usize),
+}
+
+const fn program(
+    name: &'static str,
+    about: &'static str,
+    begin: fn(&Gpu, Sync) -> Box<dyn Workload>,
+) -> Program {
+    Program { name, about, begin: Begin::Here(begin) }
+}
+
+/// All programs. The first is the one to quote.
+const PROGRAMS: [Program; 14] = [
+    Program {
+        name: "mixed",
+        about: "the scene: 0.4 MiB of vertices and uniforms rewritten, draws, a dispatch, a histogram read",
+        begin: Begin::Scene,
+    },
+    program("stream", "1 MiB a frame through a ring of 4 MiB, a dispatch over it", stream::begin),
+    program("sparse", "64 updates of 256 B scattered over 256 MiB", big::sparse),
+    program("uniforms", "4 KiB of uniforms and a dispatch", small::uniforms),
+    program("vertices", "24576 vertices skinned by the CPU, a dispatch over them", vertices::begin),
+    program("readback", "1 MiB computed, all of it added up by the CPU", readback::all),
+    program("hardly-read", "16 MiB computed, 64 B of it read", readback::hardly),
+    program(
+        "texture",
+        "a tile of 512 x 512 texels drawn into a linear image, copied to another",
+        texture::begin,
+    ),
+    program("many-mappings", "4096 mappings of 64 KiB, 8 of them written", many::begin),
+    program("many-submits", "500 submissions a frame, 256 B written before each", small::submits),
+    program("idle-1-GiB", "uniforms and a dispatch beside 1 GiB mapped and full", big::idle_full),
+    program("idle-8-GiB", "uniforms and a dispatch beside 8 GiB mapped and hardly touched", big::idle_sparse),
+    program("threads", "two threads write 512 KiB each of 4 MiB", threads::begin),
+    program("ping-pong", "16 times: 64 B to the device, 64 B back", ping_pong::begin),
+];
+
+/// A program that has a size.
+type BeginSized = fn(&Gpu, Sync, usize) -> Box<dyn Workload>;
+
+/// Programs for curves; a colon and a size complete their names.
+const SIZED: [(&str, &str, BeginSized); 4] = [
+    ("mapped", "a submission beside so many bytes mapped, full and clean", sized::mapped),
+    ("mappings", "a submission beside so many clean mappings of 64 KiB", sized::mappings),
+    ("dirty", "a word changes in so many pages of 64 MiB", sized::dirty),
+    ("written", "the device fills so many bytes, the CPU adds them up", sized::written),
+];
+
+/// The programs of these names; all that have no size, if none is named.
+pub(crate) fn named(names: &[String]) -> Result<Vec<Program>> {
+    if names.is_empty() {
+        return Ok(PROGRAMS.to_vec());
+    }
+    names.iter().map(|name| Program::named(name).with_context(|| format!("no workload {name:?}"))).collect()
+}
+
+impl Program {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let Some((kind, size)) = name.split_once(':') else {
+            return PROGRAMS.iter().find(|program| program.name == name).copied();
+        };
+        let (_, about, begin) = SIZED.into_iter().find(|(name, ..)| *name == kind)?;
+        // A few names, which stay as long as the program.
+        Some(Self { name: name.to_owned().leak(), about, begin: Begin::Sized(begin, size.parse().ok()?) })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn about(self) -> &'static str {
+        self.about
+    }
+
+    /// Whether it is the scene, a program of its own.
+    pub(crate) fn is_scene(self) -> bool {
+        matches!(self.begin, Begin::Scene)
+    }
+
+    /// Starts it in this process.
+    ///
+    /// # Panics
+    ///
+    /// If it is the scene.
+    pub(crate) fn begin(self, sync: Sync) -> Box<dyn Workload> {
+        let gpu = Gpu::new();
+        match self.begin {
+            Begin::Scene => panic!("the scene is a program of its own"),
+            Begin::Here(begin) => begin(&gpu, sync),
+            Begin::Sized(begin, size) => begin(&gpu, sync, size),
+        }
+    }
+}
+
+/// A queue with a fence: what all programs do with recorded commands.
+struct Device {
+    gpu: Gpu,
+    fence: Fence,
+}
+
+impl Device {
+    fn new(gpu: &Gpu) -> Self {
+        Self { gpu: gpu.clone(), fence: Fence::new(gpu) }
+    }
+
+    /// Submits commands and waits for them.
+    fn run(&self, commands: &Commands) {
+        self.gpu.submit(&[Batch::new().run(commands)], Some(&self.fence));
+        self.wait();
+    }
+
+    fn wait(&self) {
+        self.fence.wait();
+        self.fence.reset();
+    }
+}
+
+/// Words as bytes.
+fn bytes_of(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// Bytes as words.
+fn words_of(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes"))).collect()
+}
