@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use kmd_sim::uapi::{Readback, TrackerChoice, TrackerKind};
+use kmd_sim::uapi::{Method, Readback, TrackerChoice, TrackerKind};
 use log::LevelFilter;
 
 /// A variable with a value it cannot have.
@@ -83,6 +83,8 @@ pub struct Config {
     pub tracker: TrackerChoice,
     /// `LOCKSTEP_READBACK`.
     pub readback: Readback,
+    /// `LOCKSTEP_POLICY`.
+    pub policy: Method,
     /// `LOCKSTEP_TRANSPORT`.
     pub transport: Transport,
     /// `LOCKSTEP_STATS`: where counters are written.
@@ -127,6 +129,12 @@ impl Config {
             "lazy" => Readback::Lazy,
             _ => return Err(bad),
         };
+        let (value, bad) = choice(c"LOCKSTEP_POLICY", "auto or series");
+        let policy = match value.as_str() {
+            "" | "auto" => Method::Auto,
+            "series" => Method::Series,
+            _ => return Err(bad),
+        };
         let (value, bad) = choice(c"LOCKSTEP_NATIVE_TYPE", "0 or 1");
         let native_type = match value.as_str() {
             "" | "0" => false,
@@ -157,6 +165,7 @@ impl Config {
             native_type,
             tracker,
             readback,
+            policy,
             transport,
             stats: path(c"LOCKSTEP_STATS"),
             log,
@@ -210,6 +219,7 @@ mod tests {
             (c"LOCKSTEP_TRACKER", "sigsegv"),
             (c"LOCKSTEP_TRANSPORT", "dma"),
             (c"LOCKSTEP_READBACK", "lazy"),
+            (c"LOCKSTEP_POLICY", "series"),
             (c"LOCKSTEP_STATS", "/s"),
             (c"LOCKSTEP_LOG", "trace"),
         ]);
@@ -219,6 +229,7 @@ mod tests {
             native_type: true,
             tracker: TrackerChoice::Only(TrackerKind::Sigsegv),
             readback: Readback::Lazy,
+            policy: Method::Series,
             transport: Transport::Dma,
             stats: Some("/s".into()),
             log: Some(LevelFilter::Trace),

@@ -190,7 +190,8 @@ impl DeviceState {
                 physical.types.guest_bytes(),
                 instance.config.tracker,
                 instance.config.readback,
-            ),
+            )
+            .following(instance.config.policy),
             fns,
             later,
             commands,

@@ -15,6 +15,8 @@ pub struct Stats {
     pub pages_dirty: u64,
     /// Bytes in them that the CPU had changed; a store of the value that was there is none.
     pub cpu_bytes_written: u64,
+    /// Pages that were not write-protected, since the CPU was about to write them.
+    pub pages_opened: u64,
     /// Pages compared though they were not reported, since writes may land in them later.
     pub pages_watched: u64,
     /// Pages among them in which one had.
@@ -66,6 +68,7 @@ impl Stats {
             scan_ns,
             pages_dirty,
             cpu_bytes_written,
+            pages_opened,
             pages_watched,
             pages_changed_late,
             pages_unwatched,
@@ -92,6 +95,7 @@ impl Stats {
         self.scan_ns += scan_ns;
         self.pages_dirty += pages_dirty;
         self.cpu_bytes_written += cpu_bytes_written;
+        self.pages_opened += pages_opened;
         self.pages_watched += pages_watched;
         self.pages_changed_late += pages_changed_late;
         self.pages_unwatched += pages_unwatched;

@@ -7,6 +7,7 @@ pub use crate::coherence::bo::{BoId, Sync};
 pub use crate::coherence::bound::{Access, ResourceId};
 pub use crate::coherence::device::Device;
 pub use crate::coherence::fence::{ContextId, all_retired};
+pub use crate::coherence::policy::Method;
 pub use crate::coherence::write_set::{Extent, Write, Writes};
 pub use crate::error::{Error, Result};
 pub use crate::mmu::tracker::{Readback, TrackerChoice, TrackerKind};
@@ -23,6 +24,13 @@ impl<H: HostDevice> Device<H> {
     /// before the first object is mapped.
     pub fn new(host: H, guest_bytes: u64, tracker: TrackerChoice, readback: Readback) -> Self {
         Self::with_arena(host, guest_bytes.saturating_mul(2).max(ARENA_BYTES), tracker, readback)
+    }
+
+    /// Has a device in which nothing was mapped yet follow certain policies.
+    #[must_use]
+    pub fn following(self, method: Method) -> Self {
+        self.reserve().follow(method);
+        self
     }
 
     /// Creates a buffer object over host memory.

@@ -16,6 +16,7 @@ use rangemap::RangeSet;
 
 use super::bo::BoId;
 use super::fence::{Context, ContextId, Fence, FenceQueue, Taken};
+use super::forecast::Forecast;
 use super::state::{State, Tracking, nanos_since};
 use super::validation::parts;
 use super::write_set::Writes;
@@ -289,17 +290,29 @@ impl<H: HostDevice> State<H> {
         self.scan()?;
         let mut dirty_bos = std::mem::take(&mut self.dirty_bos);
         self.watch.begin(&mut dirty_bos);
+        self.forecast.iter_mut().for_each(Forecast::begin);
         if dirty_bos.is_empty() {
+            self.open_due();
             return Ok(());
         }
         let start = Instant::now();
         for id in dirty_bos {
             self.stats.bytes_flushed += self.flush_bo(id);
         }
+        self.open_due();
         // Stores to write-combining host memory must have left the CPU before the device is told.
         fence(Ordering::SeqCst);
         self.stats.flush_ns += nanos_since(start);
         Ok(())
+    }
+
+    /// Opens what the CPU is about to write. It was scanned and copied, and what is open is reported by the next scan.
+    fn open_due(&mut self) {
+        let (Some(forecast), Some(tracking)) = (&mut self.forecast, &mut self.tracking) else { return };
+        for run in forecast.take_due() {
+            self.stats.pages_opened += run.end - run.start;
+            tracking.mmu.open(&run);
+        }
     }
 
     /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
@@ -377,6 +390,9 @@ impl<H: HostDevice> State<H> {
         let caps = self.tracking.as_ref().map(|tracking| tracking.mmu.caps());
         let twin = caps.is_some_and(|caps| !caps.reports_only_written);
         let watches = caps.is_some_and(|caps| caps.reports_only_written && caps.sees_kernel_writes);
+        // What is mapped at a place of its own is protected there.
+        let node = bo.tbo.node().map_or(0, |node| node.start);
+        let forecasts = watches && bo.mapping.as_ref().is_some_and(|mapping| mapping.placed.is_none());
         let mut flushed = 0;
         for (page, reported) in dirty() {
             self.stats.pages_dirty += u64::from(reported);
@@ -389,12 +405,15 @@ impl<H: HostDevice> State<H> {
                 }
                 changed
             };
-            let changed = self.with_page(id, page, flush).unwrap_or(0);
+            let changes = self.with_page(id, page, flush).unwrap_or_default();
             if watches {
-                self.watch.compared(id, page, reported, changed != 0, &mut self.stats);
+                self.watch.compared(id, page, reported, changes, &mut self.stats);
             }
-            self.stats.cpu_bytes_written += changed;
-            flushed += changed;
+            if let (Some(forecast), true) = (&mut self.forecast, forecasts && reported) {
+                forecast.compared(node + page, changes.bytes != 0);
+            }
+            self.stats.cpu_bytes_written += changes.bytes;
+            flushed += changes.bytes;
         }
         flushed
     }

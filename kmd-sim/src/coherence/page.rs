@@ -17,7 +17,7 @@
 use std::ops::Range;
 
 use super::merge::{
-    Neighbours, changed_runs, copy_bytes, count_nonzero, keep_outside, store_changed, store_owned,
+    Changes, Neighbours, changed_runs, changes, copy_bytes, keep_outside, store_changed, store_owned,
 };
 use crate::addr::{PAGE_SIZE, PAGE_WORDS, intersection};
 use crate::sys::memory::{PageBuf, SharedMem};
@@ -61,15 +61,15 @@ impl Page<'_> {
     /// that comes later is reported again. `device`: whether a batch that may write a shared page has been
     /// submitted and not pulled; `pending`: the bytes of a private one for which this is so.
     ///
-    /// Returns how many bytes the CPU changed: the first time, those that are not zero.
-    pub fn flush(&mut self, device: Neighbours, pending: &[Range<usize>]) -> u64 {
+    /// Returns what the CPU changed: the first time, all that is not zero.
+    pub fn flush(&mut self, device: Neighbours, pending: &[Range<usize>]) -> Changes {
         let mut guest = PageBuf::ZERO;
         let words = self.guest.snapshot(&mut guest);
         let new = &guest.0[..words];
         if *self.state == PageState::Shared {
             let old = &mut self.twin[..words];
             let changed = store_changed(new, old, &self.host, device);
-            if changed != 0 {
+            if changed.bytes != 0 {
                 note(&mut self.stored, new, old);
                 old.copy_from_slice(new);
             }
@@ -89,7 +89,7 @@ impl Page<'_> {
         // The CPU wrote over zeros the first time; what H held is nobody's.
         let changed = if *self.state == PageState::Fresh {
             self.stored.iter_mut().for_each(|stored| stored.push(0..self.host.len()));
-            count_nonzero(new)
+            changes(new, &[0; PAGE_WORDS][..words])
         } else {
             note(&mut self.stored, new, old);
             differing
@@ -152,7 +152,7 @@ impl Page<'_> {
         if *self.state == PageState::Shared {
             let old = &mut self.twin[words];
             keep_outside(new, old, &inside);
-            let changed = store_changed(new, old, &guest, Neighbours::Busy);
+            let changed = store_changed(new, old, &guest, Neighbours::Busy).bytes;
             if changed != 0 {
                 old.copy_from_slice(new);
             }
@@ -173,7 +173,7 @@ impl Page<'_> {
         let words = self.host.snapshot(&mut host);
         let new = &host.0[..words];
         // G is zero, and is not looked at: there may be no memory behind it yet.
-        let changed = store_changed(new, &[0; PAGE_WORDS][..words], &self.guest, Neighbours::Quiet);
+        let changed = store_changed(new, &[0; PAGE_WORDS][..words], &self.guest, Neighbours::Quiet).bytes;
         if state == PageState::Shared && changed != 0 {
             self.twin[..words].copy_from_slice(new);
         }
@@ -276,7 +276,7 @@ mod tests {
         fixture.host.driver().store_byte(9, 2);
         assert_eq!(fixture.pull(), 1);
         fixture.guest.application().store_byte(9, 1);
-        assert_eq!(fixture.page().flush(Neighbours::Busy, &[]), 1);
+        assert_eq!(fixture.page().flush(Neighbours::Busy, &[]).bytes, 1);
         assert_eq!(fixture.device(9), 1);
     }
 
@@ -286,7 +286,7 @@ mod tests {
         fixture.host.driver().store_byte(99, 5);
         fixture.page().adopt(PageState::Shared);
         assert_eq!(fixture.cpu(99), 5);
-        assert_eq!(fixture.page().flush(Neighbours::Busy, &[]), 0);
+        assert_eq!(fixture.page().flush(Neighbours::Busy, &[]).bytes, 0);
     }
 
     proptest! {

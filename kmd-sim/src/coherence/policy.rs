@@ -4,6 +4,8 @@
 //! tables, and a fault for each window that the CPU looks into; one that is eager costs comparing and copying
 //! all that was written. So a region that the CPU mostly reads is eager, and what it hardly reads is lazy. All
 //! numbers of that are here; no decision can lose a byte.
+//!
+//! What goes beyond the series for speed alone can be switched off, to compare with: [`Method`].
 
 use std::ops::Range;
 
@@ -17,6 +19,17 @@ const LEAST: u64 = 16;
 const PATIENCE: Range<u32> = 4..256;
 /// Pages of a window, at least and at most.
 const WINDOW: Range<u64> = 16..256;
+
+/// Whose policies a device follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Ours: what the benchmark shows to pay.
+    #[default]
+    Auto,
+    /// The series': every page that was written is write-protected again, what the device wrote is brought to the CPU at
+    /// completion.
+    Series,
+}
 
 /// What is done with a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

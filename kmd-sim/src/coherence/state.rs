@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::bo::{Bo, BoId, Mapping, Sync};
 use super::bound::{Access, Reach, ResourceId};
 use super::fence::FenceQueue;
+use super::forecast::Forecast;
 use super::gathered::Gathered;
 use super::image::Image;
 use super::lazy::Lazy;
-use super::policy::Policy;
+use super::policy::{Method, Policy};
 use super::server::Server;
 use super::validation::Blanket;
 use super::watch::Watch;
@@ -134,6 +135,8 @@ pub struct State<H: HostDevice> {
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     pub(super) explicit: Option<Arena>,
+    /// Which pages will be written, if anybody wants to know.
+    pub(super) forecast: Option<Forecast>,
     /// Pages that somebody may be writing unreported.
     pub(super) watch: Watch,
     /// Objects with recorded dirty pages.
@@ -174,6 +177,7 @@ impl<H: HostDevice> State<H> {
             this,
             tracking: None,
             explicit: None,
+            forecast: Some(Forecast::default()),
             watch: Watch::default(),
             dirty_bos: Vec::new(),
             mapped: BTreeSet::new(),
@@ -185,6 +189,14 @@ impl<H: HostDevice> State<H> {
             sent: BTreeSet::new(),
             order: 0,
             stats: Stats::default(),
+        }
+    }
+
+    /// Follows certain policies from now on.
+    pub(crate) fn follow(&mut self, method: Method) {
+        if method == Method::Series {
+            self.forecast = None;
+            self.policy.0 = Readback::Eager;
         }
     }
 
@@ -214,6 +226,7 @@ impl<H: HostDevice> State<H> {
         match (bo.sync, &mut self.tracking, &mut self.explicit) {
             (Sync::Coherent, Some(tracking), _) => {
                 tracking.by_node.remove(&node.start);
+                self.forecast.iter_mut().for_each(|forecast| forecast.forget(node));
                 tracking.twins.discard(node);
                 tracking.arena.free(node);
             }

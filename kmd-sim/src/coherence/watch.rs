@@ -3,7 +3,8 @@
 //! A transfer that the kernel makes into pages it has *pinned* (a read past the page cache, buffers registered with
 //! io_uring) marks them written when it pins them. The bytes land afterwards, and nobody is told: the page table is
 //! not asked any more. A page that was reported and has not changed may be such a one. It is *watched*: compared at the
-//! flushes that follow, too. One that has changed may have got a part of its bytes: it is compared once more.
+//! flushes that follow, too. One that has changed may have got a part of its bytes: unless it has changed everywhere, it is
+//! compared once more.
 //!
 //! Most such pages were stored to with the value they had, or read for the first time. So the watch is bounded:
 //! * a page is compared [`PATIENCE`] times, and half as often each time that nothing came of it, down to
@@ -20,6 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bo::BoId;
+use super::merge::Changes;
 use crate::stats::Stats;
 use crate::sys::pages::to_usize;
 use crate::sys::status::pinned_pages;
@@ -142,8 +144,9 @@ impl Watch {
         self.objects.get(&id).is_some_and(|watched| watched.left.contains_key(&page))
     }
 
-    /// A page was compared: one that was reported, or that was taken out here. `changed`: the CPU, or somebody for it, wrote it.
-    pub fn compared(&mut self, id: BoId, page: u64, reported: bool, changed: bool, stats: &mut Stats) {
+    /// A page was compared: one that was reported, or that was taken out here. `changes`: what the CPU, or somebody for it, wrote.
+    pub fn compared(&mut self, id: BoId, page: u64, reported: bool, changes: Changes, stats: &mut Stats) {
+        let changed = changes.bytes != 0;
         if !reported {
             stats.pages_watched += 1;
             stats.pages_changed_late += u64::from(changed);
@@ -151,7 +154,7 @@ impl Watch {
         let watched = self.objects.get(&id).and_then(|watched| watched.left.get(&page)).copied();
         match (watched, reported, changed) {
             (None, true, true) if self.pinned == 0 => {
-                if self.changed < PAGES {
+                if self.changed < PAGES && !changes.everywhere {
                     self.changed += 1;
                     self.objects.entry(id).or_default().changed.push(page);
                     self.active.insert(id);

@@ -57,4 +57,8 @@ pub trait Mmu {
     /// that were not written may be reported too. When a page is reported, a read of it finds every write
     /// that no later call reports.
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()>;
+
+    /// Lets the CPU write pages without a fault: the next call of [`Self::take_dirty`] that covers them reports them,
+    /// written or not. A tracker that cannot, or for which it would not pay, leaves them as they are.
+    fn open(&mut self, _pages: &Range<Pgoff>) {}
 }

@@ -119,4 +119,9 @@ impl Mmu for Uffd {
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
         self.take_dirty_of_view(window(self.memory, &pages), pages.start, found)
     }
+
+    fn open(&mut self, pages: &Range<Pgoff>) {
+        // The address space may be changing (`EAGAIN`): then they fault.
+        let _ = self.registration.unprotect(window(self.memory, pages));
+    }
 }

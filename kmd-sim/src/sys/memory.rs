@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //! The application and the device read and write this memory whenever they like, so it is never a
-//! Rust reference: every access goes through relaxed atomics of the width named. The one unsafe
-//! function is the constructor, which asks for what all other methods rely on.
+//! Rust reference: every access goes through relaxed atomics of the width named, or through an instruction that the
+//! compiler knows nothing of ([`copy_racing`]). The one unsafe function is the constructor, which asks for what all other
+//! methods rely on.
 
 #![allow(unsafe_code, reason = "door to memory shared with the application and the device")]
 
@@ -69,15 +70,14 @@ impl SharedMem {
         Self { base, len }
     }
 
-    /// Copies the bytes into `page`, word by word; a last partial word is filled up with zeros.
+    /// Copies the bytes into `page`, each read once; a last partial word is filled up with zeros.
     ///
     /// Returns the number of words filled. Panics if there are more bytes than a page has.
     pub fn snapshot(&self, page: &mut PageBuf) -> usize {
         let whole = self.len / 8;
         let words = &mut page.0[..self.len.div_ceil(8)];
-        for (index, word) in words[..whole].iter_mut().enumerate() {
-            *word = self.word(index).load(Ordering::Relaxed);
-        }
+        // SAFETY: as many bytes are valid here by the type invariant, and there, where nobody else looks.
+        unsafe { copy_racing(self.base.as_ptr(), words[..whole].as_mut_ptr().cast(), whole * 8) };
         if let Some(last) = words[whole..].first_mut() {
             let mut bytes = [0; 8];
             for (index, byte) in bytes.iter_mut().enumerate().take(self.len % 8) {
@@ -91,6 +91,13 @@ impl SharedMem {
     /// Stores a whole word at word index `index`.
     pub fn store_word(&self, index: usize, value: u64) {
         self.word(index).store(value, Ordering::Relaxed);
+    }
+
+    /// Stores whole words from the start on. Panics if they are not inside.
+    pub fn store_words(&self, words: &[u64]) {
+        assert!(words.len() <= self.len / 8, "words outside of shared memory");
+        // SAFETY: as many bytes are valid here by the assertion and the type invariant, and there.
+        unsafe { copy_racing(words.as_ptr().cast(), self.base.as_ptr(), words.len() * 8) };
     }
 
     /// Stores one byte at `offset`.
@@ -147,6 +154,47 @@ impl SharedMem {
     }
 }
 
+/// Copies bytes between memory that others may access at the same moment and memory that they may not. Each byte is read
+/// and written once.
+///
+/// # Safety
+/// `from` is valid for reads of `len` bytes and `to` for writes; they do not overlap, and both are multiples of 8, as is
+/// `len`.
+unsafe fn copy_racing(from: *const u8, to: *mut u8, len: usize) {
+    // Below that it takes longer to start than to do it by words.
+    #[cfg(target_arch = "x86_64")]
+    if len >= 256 {
+        // SAFETY: the instruction accesses what the caller vouches for; what others do to it meanwhile is no race that the
+        // compiler could build upon, since it does not know what is read.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") from => _,
+                inout("rdi") to => _,
+                options(nostack, preserves_flags)
+            );
+        }
+        return;
+    }
+    for offset in (0..len).step_by(8) {
+        // SAFETY: inside, by the caller's word.
+        let from = unsafe { from.add(offset) };
+        // SAFETY: valid, and aligned, by the caller's word.
+        let word = unsafe { AtomicU64::from_ptr(from.cast_mut().cast()) }.load(Ordering::Relaxed);
+        // SAFETY: inside, by the caller's word.
+        let to = unsafe { to.add(offset) };
+        // SAFETY: valid, and aligned, by the caller's word.
+        unsafe { AtomicU64::from_ptr(to.cast()) }.store(word, Ordering::Relaxed);
+    }
+}
+
+/// The bytes of words, as they lie in memory.
+pub fn bytes_of(words: &[u64]) -> &[u8] {
+    // SAFETY: as many bytes, all of them initialised, of which any alignment will do.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
 /// A private copy of one page.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
@@ -170,5 +218,23 @@ mod tests {
         let mut page = PageBuf::ZERO;
         assert_eq!(memory.snapshot(&mut page), 2);
         assert_eq!(page.0[..2], [u64::MAX, u64::from_le(0x00ff_ffff)]);
+    }
+
+    #[test]
+    fn words_of_any_number_arrive_and_no_others() {
+        for count in [0, 1, 31, 32, 33, 511, 512] {
+            let mut store = vec![7u64; PAGE_WORDS + 1];
+            let base = NonNull::new(store.as_mut_ptr().cast::<u8>()).unwrap();
+            // SAFETY: `store` outlives the value and is not touched meanwhile.
+            let memory = unsafe { SharedMem::new(base, store.len() * 8) };
+            let words: Vec<u64> =
+                (0..count).map(|word: u64| word.wrapping_mul(0x0101_0101_0101_0103)).collect();
+            memory.store_words(&words);
+            let mut page = PageBuf::ZERO;
+            assert_eq!(memory.slice(0, words.len() * 8).snapshot(&mut page), words.len());
+            assert_eq!(page.0[..words.len()], words);
+            assert!(page.0[words.len()..].iter().all(|word| *word == 0));
+            assert!(store[words.len()..].iter().all(|word| *word == 7));
+        }
     }
 }

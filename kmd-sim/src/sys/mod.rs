@@ -1,5 +1,6 @@
 //! The only unsafe code of the crate: one family of system calls, or of memory accesses, a file.
 
+pub mod masked;
 pub mod memory;
 pub mod pagemap;
 pub mod pages;
