@@ -20,6 +20,7 @@ use super::forecast::Forecast;
 use super::state::{State, Tracking, nanos_since};
 use super::validation::parts;
 use super::write_set::Writes;
+use crate::addr::Pgoff;
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::{Page, PageState};
 use crate::error::Result;
@@ -308,10 +309,15 @@ impl<H: HostDevice> State<H> {
 
     /// Opens what the CPU is about to write. It was scanned and copied, and what is open is reported by the next scan.
     fn open_due(&mut self) {
-        let (Some(forecast), Some(tracking)) = (&mut self.forecast, &mut self.tracking) else { return };
-        for run in forecast.take_due() {
+        let (Some(forecast), Some(tracking)) = (&mut self.forecast, &self.tracking) else { return };
+        let due = forecast.end();
+        // What was left behind would have to be brought up to date first, under the reservation: who touches it faults.
+        if self.server.is_some() {
+            return;
+        }
+        for run in due {
             self.stats.pages_opened += run.end - run.start;
-            tracking.mmu.open(&run);
+            tracking.arena.open(&run);
         }
     }
 
@@ -324,21 +330,34 @@ impl<H: HostDevice> State<H> {
         tracking.arena.update_populated()?;
         let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
         let (bos, dirty_bos) = (&self.bos, &mut self.dirty_bos);
+        let mut report = |run: Range<Pgoff>| {
+            // From the object the run starts in, or the next one, upwards.
+            let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
+            for (node, id) in by_node.range(from..run.end) {
+                let reached = bos.get(id).is_some_and(|bo| run.start < node + bo.tbo.num_pages());
+                if reached && dirty_bos.last() != Some(id) {
+                    dirty_bos.push(*id);
+                }
+            }
+            gathered.report(run);
+        };
+        // What stays open was never protected: it is reported without a look.
+        let mut open = self.forecast.as_ref().map_or(&[][..], Forecast::open).iter().cloned().peekable();
         let mut at = 0;
         while let Some(stretch) = arena.next_populated(at) {
-            at = stretch.end;
-            self.stats.scans += 1;
-            mmu.take_dirty(stretch, &mut |run| {
-                // From the object the run starts in, or the next one, upwards.
-                let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
-                for (node, id) in by_node.range(from..run.end) {
-                    let reached = bos.get(id).is_some_and(|bo| run.start < node + bo.tbo.num_pages());
-                    if reached && dirty_bos.last() != Some(id) {
-                        dirty_bos.push(*id);
-                    }
+            at = stretch.start;
+            while at < stretch.end {
+                let part = at..open.peek().map_or(stretch.end, |open| open.start.clamp(at, stretch.end));
+                if !part.is_empty() {
+                    self.stats.scans += 1;
+                    mmu.take_dirty(part.clone(), &mut report)?;
                 }
-                gathered.report(run);
-            })?;
+                at = part.end;
+                if let Some(open) = open.next_if(|open| open.start < stretch.end) {
+                    at = open.end;
+                    report(open);
+                }
+            }
         }
         self.scan_placed();
         let Some(Tracking { gathered, .. }) = &mut self.tracking else { return Ok(()) };
@@ -392,7 +411,8 @@ impl<H: HostDevice> State<H> {
         let watches = caps.is_some_and(|caps| caps.reports_only_written && caps.sees_kernel_writes);
         // What is mapped at a place of its own is protected there.
         let node = bo.tbo.node().map_or(0, |node| node.start);
-        let forecasts = watches && bo.mapping.as_ref().is_some_and(|mapping| mapping.placed.is_none());
+        let forecasts = caps.is_some_and(|caps| caps.stays_open)
+            && bo.mapping.as_ref().is_some_and(|mapping| mapping.placed.is_none());
         let mut flushed = 0;
         for (page, reported) in dirty() {
             self.stats.pages_dirty += u64::from(reported);

@@ -1,11 +1,15 @@
 //! Which pages the CPU will write before the next flush.
 //!
-//! A write fault costs as much as comparing several pages. A page that is written in a steady rhythm (each frame, or every
-//! fourth as parts of a ring are) is *opened* before it is due: it is not write-protected, so the next scan reports it,
-//! written or not. One that is opened in vain is compared in vain. Nothing else depends on a forecast, so none can lose a byte.
+//! A write fault costs as much as comparing several pages. So a page that is written in a steady rhythm is *open* when its time
+//! comes: not write-protected, and reported by the scan, written or not. One that is open in vain is compared in vain.
+//! Nothing else depends on a forecast, so none can lose a byte.
 //!
-//! Time is counted in flushes. A page must have kept its rhythm [`STEADY`] times (the series switches its method after three
-//! in a row, too), and longer after forecasts that were hardly worth it.
+//! * What is written before each flush stays open: the scan leaves it out.
+//! * What is written every so many flushes, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault
+//!   ([`Arena::open`](super::arena::Arena::open)).
+//!
+//! A page must have kept its rhythm [`STEADY`] times (the series switches its method after three in a row, too), and longer after
+//! forecasts that were hardly worth it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -16,13 +20,13 @@ use crate::sys::pages::to_usize;
 /// Equal intervals in a row that make a rhythm.
 const STEADY: u8 = 2;
 /// The longest interval that is looked for.
-const LONGEST: u32 = 64;
+const LONGEST: u8 = 64;
 /// Forecasts that must come true for one that does not.
 const WORTH: u8 = 4;
 /// How often the number of equal intervals that is asked for may double.
 const CAUTION: u8 = 5;
-/// Pages in a row for which opening is cheaper than their faults: it takes a system call.
-const RUN: u64 = 3;
+/// Pages in a row for which it pays: each run takes a system call.
+const RUN: u64 = 2;
 /// Pages whose rhythms are kept together.
 const REGION: u64 = 512;
 
@@ -30,22 +34,34 @@ const REGION: u64 = 512;
 #[derive(Clone, Copy, Debug, Default)]
 struct Rhythm {
     last: u32,
-    interval: u8,
+    /// The last interval, and the one before. What comes next is taken to be like the latter: parts of a page that are written
+    /// in turns make two intervals that alternate.
+    intervals: [u8; 2],
     kept: u8,
     /// Forecasts that came true since one did not.
     hits: u8,
     caution: u8,
 }
 
+/// When a page will be written.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// Before each flush.
+    Always,
+    /// Before this one.
+    At(u32),
+}
+
 impl Rhythm {
     fn is_steady(&self) -> bool {
-        self.interval != 0 && self.kept >= STEADY << self.caution
+        self.intervals[1] != 0 && self.kept >= STEADY << self.caution
     }
 
-    /// The page was compared at flush `now`; returns the flush to open it at, if it is known when it will be written.
-    fn compared(&mut self, now: u32, changed: bool) -> Option<u32> {
+    /// The page was compared at flush `now`; returns when it will be written again, if that is known.
+    fn compared(&mut self, now: u32, changed: bool) -> Option<Next> {
         let interval = now.wrapping_sub(self.last);
-        let was_due = self.is_steady() && interval == u32::from(self.interval);
+        let as_before = interval == u32::from(self.intervals[1]);
+        let was_due = self.is_steady() && as_before;
         if !changed {
             if was_due {
                 self.caution = match self.hits < WORTH {
@@ -57,14 +73,14 @@ impl Rhythm {
             return None;
         }
         self.hits = self.hits.saturating_add(u8::from(was_due));
-        if interval == u32::from(self.interval) {
-            self.kept = self.kept.saturating_add(1);
-        } else {
-            self.kept = 0;
-            self.interval = u8::try_from(interval).ok().filter(|_| interval <= LONGEST).unwrap_or(0);
-        }
+        self.kept = if as_before { self.kept.saturating_add(1) } else { 0 };
+        let interval = u8::try_from(interval).ok().filter(|interval| *interval <= LONGEST).unwrap_or(0);
+        self.intervals = [interval, self.intervals[0]];
         self.last = now;
-        self.is_steady().then(|| now.wrapping_add(u32::from(self.interval) - 1))
+        self.is_steady().then_some(match self.intervals {
+            [1, 1] => Next::Always,
+            [_, next] => Next::At(now.wrapping_add(u32::from(next))),
+        })
     }
 }
 
@@ -74,54 +90,70 @@ pub struct Forecast {
     regions: HashMap<u64, Box<[Rhythm]>>,
     /// Pages to open at the end of a flush, by its number.
     due: BTreeMap<u32, Vec<Pgoff>>,
+    /// Pages that will be written before the next flush as before this one.
+    stay: Vec<Pgoff>,
+    open: Vec<Range<Pgoff>>,
     now: u32,
 }
 
 impl Forecast {
+    /// What the next scan leaves out: ascending runs, which are not write-protected and are to be reported.
+    pub fn open(&self) -> &[Range<Pgoff>] {
+        &self.open
+    }
+
     /// A flush begins.
     pub fn begin(&mut self) {
         self.now = self.now.wrapping_add(1);
     }
 
-    /// A page was compared that the scan reported. `changed`: the CPU had written it.
+    /// A page was compared that was reported. `changed`: the CPU had written it.
     pub fn compared(&mut self, page: Pgoff, changed: bool) {
+        let new = || vec![Rhythm::default(); to_usize(REGION)].into_boxed_slice();
         let region = match changed {
-            true => self
-                .regions
-                .entry(page / REGION)
-                .or_insert_with(|| vec![Rhythm::default(); to_usize(REGION)].into_boxed_slice()),
+            true => self.regions.entry(page / REGION).or_insert_with(new),
             false => match self.regions.get_mut(&(page / REGION)) {
                 Some(region) => region,
                 None => return,
             },
         };
-        if let Some(at) = region[to_usize(page % REGION)].compared(self.now, changed) {
-            self.due.entry(at).or_default().push(page);
+        match region[to_usize(page % REGION)].compared(self.now, changed) {
+            Some(Next::Always) => self.stay.push(page),
+            Some(Next::At(flush)) => self.due.entry(flush.wrapping_sub(1)).or_default().push(page),
+            None => {}
         }
     }
 
     /// Pages are somebody else's from now on.
     pub fn forget(&mut self, pages: &Range<Pgoff>) {
+        self.open.retain(|run| run.end <= pages.start || pages.end <= run.start);
         for region in pages.start.div_ceil(REGION)..pages.end / REGION {
             self.regions.remove(&region);
         }
     }
 
-    /// Takes out what is to be opened at the end of this flush, in runs long enough for it to pay.
-    pub fn take_due(&mut self) -> Vec<Range<Pgoff>> {
-        let mut runs: Vec<Range<Pgoff>> = Vec::new();
-        let Some(mut pages) = self.due.remove(&self.now) else { return runs };
-        pages.sort_unstable();
-        for page in pages {
-            match runs.last_mut() {
-                Some(run) if run.end == page => run.end += 1,
-                Some(run) if run.end > page => {}
-                _ => runs.push(page..page + 1),
-            }
-        }
-        runs.retain(|run| run.end - run.start >= RUN);
-        runs
+    /// A flush ends: takes out what is to be opened now, in ascending runs.
+    pub fn end(&mut self) -> Vec<Range<Pgoff>> {
+        let due = runs(self.due.remove(&self.now).unwrap_or_default());
+        // What was scanned at this flush takes one fault more, and stays open from then on.
+        self.open = runs(std::mem::take(&mut self.stay));
+        due
     }
+}
+
+/// Ascending runs of pages, long enough to pay.
+fn runs(mut pages: Vec<Pgoff>) -> Vec<Range<Pgoff>> {
+    let mut runs: Vec<Range<Pgoff>> = Vec::new();
+    pages.sort_unstable();
+    for page in pages {
+        match runs.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            Some(run) if run.end > page => {}
+            _ => runs.push(page..page + 1),
+        }
+    }
+    runs.retain(|run| run.end - run.start >= RUN);
+    runs
 }
 
 #[cfg(test)]
@@ -141,26 +173,32 @@ mod tests {
             if open {
                 if written(flush) { hits.push(flush) } else { vain.push(flush) }
             }
-            open = forecast.take_due() == [0..4];
+            open = forecast.end() == [0..4] || forecast.open() == [0..4];
         }
         (hits, vain)
     }
 
     #[test]
-    fn what_is_written_each_time_is_open_from_the_fourth_time_on() {
-        assert_eq!(play(10, |_| true), ((4..=10).collect(), vec![]));
+    fn what_is_written_each_time_is_open_from_the_fifth_time_on() {
+        assert_eq!(play(10, |_| true), ((5..=10).collect(), vec![]));
     }
 
     #[test]
     fn a_part_of_a_ring_is_opened_just_before_its_turn() {
-        assert_eq!(play(40, |flush| flush % 4 == 0), (vec![16, 20, 24, 28, 32, 36, 40], vec![]));
+        assert_eq!(play(40, |flush| flush % 4 == 0), (vec![20, 24, 28, 32, 36, 40], vec![]));
+    }
+
+    #[test]
+    fn what_two_parts_share_is_opened_for_either() {
+        let (hits, vain) = play(32, |flush| flush % 4 < 2);
+        assert_eq!((hits, vain), (vec![9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29, 32], vec![]));
     }
 
     #[test]
     fn what_stops_is_closed_and_more_is_asked_for_the_next_time() {
         let (hits, vain) = play(200, |flush| flush % 8 < 4);
         assert!(vain.len() <= usize::from(CAUTION) + 1, "{vain:?}");
-        assert!(hits.len() <= 10, "{hits:?}");
+        assert!(hits.len() <= 20, "{hits:?}");
     }
 
     #[test]
@@ -170,13 +208,16 @@ mod tests {
     }
 
     #[test]
-    fn a_page_or_two_are_not_worth_a_system_call() {
+    fn a_page_alone_is_not_worth_a_system_call() {
         let mut forecast = Forecast::default();
         for _ in 0..10 {
             forecast.begin();
-            [7, 8, 20, 21, 22].iter().for_each(|page| forecast.compared(*page, true));
-            assert!(matches!(&forecast.take_due()[..], [] | [Range { start: 20, end: 23 }]));
+            [7, 20, 21, 22].iter().for_each(|page| forecast.compared(*page, true));
+            assert_eq!(forecast.end(), []);
         }
+        assert_eq!(forecast.open(), [20..23]);
+        forecast.forget(&(22..30));
+        assert_eq!(forecast.open(), []);
     }
 
     proptest! {
@@ -190,9 +231,13 @@ mod tests {
                 forecast.begin();
                 written.iter().for_each(|page| forecast.compared(*page, true));
                 known.extend(written);
-                let runs = forecast.take_due();
-                prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
-                prop_assert!(runs.iter().all(|run| run.end - run.start >= RUN && run.clone().all(|page| known.contains(&page))));
+                let due = forecast.end();
+                let runs = [&due[..], forecast.open()];
+                for runs in runs {
+                    prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
+                    let all_known = |run: &Range<Pgoff>| run.clone().all(|page| known.contains(&page));
+                    prop_assert!(runs.iter().all(|run| run.end - run.start >= RUN && all_known(run)));
+                }
             }
             // Nothing is kept for flushes that are over.
             prop_assert!(forecast.due.keys().all(|due| *due > forecast.now));

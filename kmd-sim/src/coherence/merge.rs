@@ -49,21 +49,6 @@ pub enum Neighbours {
 pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: Neighbours) -> Changes {
     debug_assert_eq!(new.len(), target.len().div_ceil(8));
     debug_assert_eq!(new.len(), old.len());
-    let lines = target.len() / LINE * LINE;
-    let stored = masked::store_changed(&new[..lines / 8], &old[..lines / 8], &target.slice(0, lines));
-    match stored {
-        Some((bytes, everywhere)) if lines == target.len() => Changes { bytes, everywhere },
-        Some((bytes, everywhere)) => {
-            let tail = target.slice(lines, target.len() - lines);
-            let rest = store_words(&new[lines / 8..], &old[lines / 8..], &tail, neighbours);
-            Changes { bytes: bytes + rest.bytes, everywhere: everywhere && rest.everywhere }
-        }
-        None => store_words(new, old, target, neighbours),
-    }
-}
-
-/// [`store_changed`] on any processor: words and bytes.
-fn store_words(new: &[u64], old: &[u64], target: &SharedMem, neighbours: Neighbours) -> Changes {
     if new == old {
         return Changes::default();
     }
@@ -95,6 +80,16 @@ fn store_words(new: &[u64], old: &[u64], target: &SharedMem, neighbours: Neighbo
         }
     }
     changes
+}
+
+/// Stores into `to` each byte of `from` that differs from `twin`, which takes it over; without one, each that differs from
+/// what `to` has, and nobody else writes. In one pass, each byte of `from` read once; `None` where processor or length do not
+/// allow that.
+pub fn transfer(from: &SharedMem, twin: Option<&mut [u64]>, to: &SharedMem) -> Option<Changes> {
+    if from.len() % LINE != 0 {
+        return None;
+    }
+    masked::transfer(from, twin, to).map(|(bytes, everywhere)| Changes { bytes, everywhere })
 }
 
 /// The runs of bytes in which `new` differs from `old`, ascending.
@@ -183,7 +178,6 @@ mod tests {
             len in 1usize..200,
             edits in prop::collection::vec((0usize..200, any::<u8>()), 0..50),
             old in prop::collection::vec(any::<u8>(), 200),
-            by_mask in any::<bool>(),
         ) {
             let old = &old[..len];
             let mut new = old.to_vec();
@@ -194,9 +188,7 @@ mod tests {
             let target = pages.driver().slice(0, len);
             for (at, value) in filler.iter().enumerate() { target.store_byte(at, *value) }
 
-            // A processor without masks has but the one way.
-            let store = if by_mask { store_changed } else { store_words };
-            let changed = store(&words(&new), &words(old), &target, Neighbours::Busy);
+            let changed = store_changed(&words(&new), &words(old), &target, Neighbours::Busy);
 
             let mut page = crate::sys::memory::PageBuf::ZERO;
             target.snapshot(&mut page);
@@ -264,6 +256,38 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn one_pass_does_what_several_do(
+            lines in 1usize..4,
+            has_twin in any::<bool>(),
+            edits in prop::collection::vec((0usize..256, any::<u8>()), 0..80),
+            old in prop::collection::vec(0u8..4, 256),
+            filler in any::<u8>(),
+        ) {
+            let len = lines * LINE;
+            let old = &old[..len];
+            let mut new = old.to_vec();
+            for (at, value) in edits { if at < len { new[at] = value } }
+            let pages = [(); 2].map(|()| TwiceMapped::new("test", 4096).unwrap());
+            let [from, to] = [&pages[0], &pages[1]].map(|pages| pages.driver().slice(0, len));
+            // With a twin, what the target has is somebody else's business.
+            let before: Vec<u8> = if has_twin { vec![filler; len] } else { old.to_vec() };
+            for at in 0..len { from.store_byte(at, new[at]); to.store_byte(at, before[at]) }
+            let mut twin = words(old);
+            if let Some(found) = transfer(&from, has_twin.then_some(&mut twin[..]), &to) {
+                let mut page = crate::sys::memory::PageBuf::ZERO;
+                to.snapshot(&mut page);
+                let bytes: Vec<u8> = page.0.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                for at in 0..len {
+                    prop_assert_eq!(bytes[at], if new[at] != old[at] { new[at] } else { before[at] });
+                }
+                prop_assert_eq!(twin, words(if has_twin { &new } else { old }));
+                prop_assert_eq!(found, changes(&words(&new), &words(old)));
+            }
+        }
+    }
+
     #[test]
     fn everywhere_is_each_line_of_64_bytes() {
         let old = [0; 20];
@@ -280,7 +304,7 @@ mod tests {
         let pages = TwiceMapped::new("test", 4096).unwrap();
         let target = pages.driver().slice(0, 13);
         let new: Vec<u8> = (1..=13).collect();
-        assert_eq!(store_words(&words(&new), &[0, 0], &target, Neighbours::Quiet).bytes, 13);
+        assert_eq!(store_changed(&words(&new), &[0, 0], &target, Neighbours::Quiet).bytes, 13);
         let mut page = crate::sys::memory::PageBuf::ZERO;
         pages.driver().slice(0, 16).snapshot(&mut page);
         assert_eq!(page.0[..2], words(&[&new[..], &[0, 0, 0]].concat()));

@@ -18,8 +18,10 @@ use std::ops::Range;
 
 use super::merge::{
     Changes, Neighbours, changed_runs, changes, copy_bytes, keep_outside, store_changed, store_owned,
+    transfer,
 };
 use crate::addr::{PAGE_SIZE, PAGE_WORDS, intersection};
+use crate::sys::masked::LINE;
 use crate::sys::memory::{PageBuf, SharedMem};
 use crate::sys::pages::to_usize;
 
@@ -63,6 +65,13 @@ impl Page<'_> {
     ///
     /// Returns what the CPU changed: the first time, all that is not zero.
     pub fn flush(&mut self, device: Neighbours, pending: &[Range<usize>]) -> Changes {
+        if self.stored.is_none() && pending.is_empty() && *self.state != PageState::Fresh {
+            let twin =
+                (*self.state == PageState::Shared).then_some(&mut self.twin[..self.host.len().div_ceil(8)]);
+            if let Some(changes) = transfer(&self.guest, twin, &self.host) {
+                return changes;
+            }
+        }
         let mut guest = PageBuf::ZERO;
         let words = self.guest.snapshot(&mut guest);
         let new = &guest.0[..words];
@@ -141,6 +150,23 @@ impl Page<'_> {
     /// Takes the device's changes in `bytes` over to G. Returns how many bytes changed.
     pub fn pull(&mut self, bytes: &Range<usize>) -> u64 {
         debug_assert_ne!(*self.state, PageState::Fresh, "submitted for writing, and not made ready");
+        let lines = bytes.start.next_multiple_of(LINE)..bytes.end / LINE * LINE;
+        if lines.is_empty() {
+            return self.pull_part(bytes);
+        }
+        let (host, guest) =
+            (self.host.slice(lines.start, lines.len()), self.guest.slice(lines.start, lines.len()));
+        let is_shared = *self.state == PageState::Shared;
+        let twin = is_shared.then_some(&mut self.twin[lines.start / 8..lines.end / 8]);
+        let Some(changes) = transfer(&host, twin, &guest) else { return self.pull_part(bytes) };
+        changes.bytes + self.pull_part(&(bytes.start..lines.start)) + self.pull_part(&(lines.end..bytes.end))
+    }
+
+    /// [`Self::pull`], by words.
+    fn pull_part(&mut self, bytes: &Range<usize>) -> u64 {
+        if bytes.is_empty() {
+            return 0;
+        }
         let words = bytes.start / 8..bytes.end.div_ceil(8);
         let start = words.start * 8;
         let len = (words.end * 8).min(self.host.len()) - start;

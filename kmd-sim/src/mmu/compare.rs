@@ -20,6 +20,7 @@ impl Mmu for Compare {
             installs_handler: false,
             reports_only_written: false,
             granularity: 1,
+            stays_open: false,
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Caps {
     /// Written pages are reported in aligned groups of so many, and some groups behind them, too. A call takes
     /// out only groups that lie in its range as a whole.
     pub granularity: u64,
+    /// A page that was reported and written since, and is not asked for, takes further writes without a fault.
+    pub stays_open: bool,
 }
 
 /// Page tables that map the arena into the application and remember which pages it wrote.
@@ -57,8 +59,4 @@ pub trait Mmu {
     /// that were not written may be reported too. When a page is reported, a read of it finds every write
     /// that no later call reports.
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()>;
-
-    /// Lets the CPU write pages without a fault: the next call of [`Self::take_dirty`] that covers them reports them,
-    /// written or not. A tracker that cannot, or for which it would not pay, leaves them as they are.
-    fn open(&mut self, _pages: &Range<Pgoff>) {}
 }

@@ -173,12 +173,4 @@ impl Mmu for Tracker {
             Self::Compare(tracker) => tracker.take_dirty(pages, found),
         }
     }
-
-    fn open(&mut self, pages: &Range<Pgoff>) {
-        match self {
-            Self::Uffd(tracker) => tracker.open(pages),
-            Self::Sigsegv(tracker) => tracker.open(pages),
-            Self::Compare(tracker) => tracker.open(pages),
-        }
-    }
 }

@@ -113,15 +113,11 @@ impl Mmu for Uffd {
             installs_handler: false,
             reports_only_written: true,
             granularity: 1,
+            stays_open: true,
         }
     }
 
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
         self.take_dirty_of_view(window(self.memory, &pages), pages.start, found)
-    }
-
-    fn open(&mut self, pages: &Range<Pgoff>) {
-        // The address space may be changing (`EAGAIN`): then they fault.
-        let _ = self.registration.unprotect(window(self.memory, pages));
     }
 }

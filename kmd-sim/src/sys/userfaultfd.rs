@@ -13,9 +13,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use linux_raw_sys::general::{
     UFFD_API, UFFD_EVENT_PAGEFAULT, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_PAGEFAULT_FLAG_WP,
     UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_HUGETLBFS_SHMEM, UFFD_USER_MODE_ONLY, uffd_msg, uffdio_api,
-    uffdio_continue, uffdio_range, uffdio_register, uffdio_writeprotect,
+    uffdio_continue, uffdio_range, uffdio_register,
 };
-use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT};
+use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_REGISTER};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -88,15 +88,6 @@ impl Userfaultfd {
         // SAFETY: asynchronous write protection changes no content and blocks no access; who meets a minor fault waits
         // until it is served.
         unsafe { ioctl(&self.0, register) }.map_err(|errno| Error::Os { call: "UFFDIO_REGISTER", errno })
-    }
-
-    /// Takes the write protection from pages of `memory`: from now on they count as written.
-    pub fn unprotect(&self, memory: SharedMem) -> Result<()> {
-        let mut arg = uffdio_writeprotect { range: range(memory), mode: 0 };
-        // SAFETY: the opcode takes a `uffdio_writeprotect`.
-        let unprotect = unsafe { Updater::<{ UFFDIO_WRITEPROTECT as Opcode }, _>::new(&mut arg) };
-        // SAFETY: changes no content and blocks no access.
-        unsafe { ioctl(&self.0, unprotect) }.map_err(|errno| Error::Os { call: "UFFDIO_WRITEPROTECT", errno })
     }
 
     /// Waits until a thread waits for a page, and returns an address in that page; or `None` once `stop` has bytes

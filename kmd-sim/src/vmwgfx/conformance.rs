@@ -59,6 +59,7 @@ impl Mmu for Tracked {
             installs_handler: false,
             reports_only_written: true,
             granularity: 1,
+            stays_open: false,
         }
     }
 

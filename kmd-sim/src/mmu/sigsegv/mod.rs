@@ -73,6 +73,7 @@ impl Mmu for Sigsegv {
             installs_handler: true,
             reports_only_written: true,
             granularity: CHUNK_PAGES,
+            stays_open: false,
         }
     }
 
