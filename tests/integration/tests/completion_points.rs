@@ -2,8 +2,8 @@
 
 use ash::vk;
 use lockstep_harness::{
-    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Queries, Timeline, pattern,
-    skip, sync,
+    Batch, Buffer, Commands, Compute, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Queries, Timeline,
+    pattern, skip, sync,
 };
 
 /// A size of several pages that is a multiple of neither 8 nor a page.
@@ -182,7 +182,7 @@ fn get_event_status_of_an_event_in_the_middle_of_a_batch() {
     let commands = Commands::new(&copy.gpu, |r| {
         r.copy(&source, 0, &copy.target, 0, SIZE);
         r.set_event(&event);
-        (0..200).for_each(|_| r.fill(&other, 0, 64 * PAGE, 0x12));
+        (0..3000).for_each(|_| r.fill(&other, 0, 64 * PAGE, 0x12));
     });
     let fence = Fence::new(&copy.gpu);
     copy.gpu.submit(&[Batch::new().run(&commands)], Some(&fence));
@@ -447,6 +447,34 @@ fn each_batch_of_one_submit_shows_its_bytes_while_the_next_is_held_back() {
         let at = 1000 * usize::from(n);
         assert_eq!(target.bytes().read(at, 1000), vec![n; 1000]);
         assert!(target.bytes().read_all()[at + 1000..].iter().all(|&byte| byte == 0xEE));
+    }
+}
+
+#[test]
+fn bytes_written_behind_a_batch_that_might_have_written_them_stay() {
+    const ONE_WORD: &str = "
+        @group(0) @binding(0) var<storage, read_write> words: array<u32>;
+
+        @compute @workgroup_size(1)
+        fn main() {
+            words[0] += 1u;
+        }";
+    let gpu = Gpu::new();
+    let compute = Compute::new(&gpu, ONE_WORD, 1);
+    let shared = Buffer::mapped(&gpu, Kind::Coherent, 2 * PAGE);
+    shared.bytes().fill(0, 2 * PAGE, 0);
+    let bindings = compute.bind(&[(&shared, 0, 2 * PAGE)]);
+    let commands = Commands::new(&gpu, |r| r.dispatch(&compute, &bindings, 1));
+    let nothing = Commands::new(&gpu, |_| {});
+    for round in 1..=10 {
+        gpu.submit(&[Batch::new().run(&commands)], None);
+        shared.bytes().fill(PAGE, PAGE, round);
+        gpu.submit(&[Batch::new().run(&nothing)], None);
+        gpu.device_wait_idle();
+        let mut expected = vec![0; PAGE];
+        expected[0] = round;
+        expected.resize(2 * PAGE, round);
+        assert_eq!(shared.bytes().read_all(), expected, "round {round}");
     }
 }
 

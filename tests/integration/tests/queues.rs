@@ -167,6 +167,25 @@ fn a_map_shows_what_the_cpu_wrote_and_another_queue_carried() {
     }
 }
 
+#[test]
+fn batches_of_two_queues_that_might_write_the_same_words_keep_each_others() {
+    let Some((gpu, second)) = two_queues() else { return };
+    let shared = Buffer::coherent_with(&gpu, &[0; SIZE]);
+    let work = [0, 1].map(|word| {
+        let compute = Compute::new(&gpu, &ONE_WORD.replace("words[0] =", &format!("words[{word}] +=")), 1);
+        let bindings = compute.bind(&[(&shared, 0, SIZE)]);
+        let commands = Commands::new(&gpu, |r| r.dispatch(&compute, &bindings, 1));
+        (compute, bindings, commands)
+    });
+    for round in 1..=10_u32 {
+        gpu.submit(&[Batch::new().run(&work[0].2)], None);
+        gpu.submit_to(second, &[Batch::new().run(&work[1].2)], None);
+        gpu.device_wait_idle();
+        let sum = round.wrapping_mul(0x5a5a_5a5a).to_ne_bytes();
+        assert_eq!(shared.bytes().read(0, 8), [sum, sum].concat(), "round {round}");
+    }
+}
+
 /// Which of the words of 4 bytes of shared pages are whose.
 fn words(of: usize) -> impl Iterator<Item = usize> {
     (0..SIZE / 4).skip(of).step_by(3).map(|word| 4 * word)
