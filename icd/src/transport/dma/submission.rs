@@ -312,7 +312,10 @@ impl Dma {
         }
         line.value = value;
         if let Err(error) = self.wait(&[(sent, value)]) {
-            // The device may be writing it.
+            // The device may be reading the one, and writing the other.
+            if let Some(remote) = lock(&self.memories).get_mut(&memory) {
+                remote.busy.insert(sent, value);
+            }
             line.uploads.push_back((value, commands, vec![block]));
             return Err(error);
         }
