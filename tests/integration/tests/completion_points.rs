@@ -322,20 +322,35 @@ fn find_by_mapping(gpu: &Gpu, map: impl Fn(&Memory) -> MappedBytes) {
     gpu.queue_wait_idle();
 }
 
-#[test]
-fn map_memory_shows_what_nobody_asked_about() {
-    find_by_mapping(&Gpu::new(), |memory| memory.map(0, SIZE));
+/// Maps after two batches have written the same bytes, of which one was submitted while they were mapped.
+fn map_behind_two_batches(gpu: &Gpu, map: impl Fn(&Memory) -> MappedBytes) {
+    let target = Buffer::mapped(gpu, Kind::Coherent, SIZE);
+    target.bytes().write(0, &pattern(26, SIZE));
+    let [first, second] = [0x11, 0x22].map(|byte| {
+        Commands::new(gpu, |r| {
+            r.fill(&target, 0, PAGE, byte);
+            r.barrier();
+        })
+    });
+    gpu.submit(&[Batch::new().run(&first)], None);
+    target.memory().unmap();
+    gpu.submit(&[Batch::new().run(&second)], None);
+    let bytes = map(target.memory());
+    gpu.device_wait_idle();
+    let mut expected = pattern(26, SIZE);
+    expected[..PAGE].fill(0x22);
+    assert!(bytes.read_all() == expected, "{:x}", bytes.load(0));
 }
 
-#[test]
-fn map_memory2_shows_what_nobody_asked_about() {
+/// A device with vkMapMemory2KHR, and a map by it.
+fn map_memory2() -> Option<(Gpu, impl Fn(&Memory) -> MappedBytes)> {
     if !Gpu::new().advertises(c"VK_KHR_map_memory2") {
         skip("VK_KHR_map_memory2 is not advertised");
-        return;
+        return None;
     }
     let gpu = Gpu::builder().device_extension(c"VK_KHR_map_memory2").build();
     let functions = ash::khr::map_memory2::Device::new(gpu.instance().raw(), gpu.raw());
-    find_by_mapping(&gpu, |memory| {
+    let map = move |memory: &Memory| {
         let info = vk::MemoryMapInfoKHR::default().memory(memory.raw()).size(vk::WHOLE_SIZE);
         let mut start = std::ptr::null_mut();
         // SAFETY: The memory is mappable and unmapped.
@@ -343,7 +358,30 @@ fn map_memory2_shows_what_nobody_asked_about() {
             unsafe { (functions.fp().map_memory2_khr)(functions.device(), &raw const info, &raw mut start) };
         result.result().expect("vkMapMemory2KHR");
         MappedBytes::new(start, SIZE)
-    });
+    };
+    Some((gpu, map))
+}
+
+#[test]
+fn map_memory_shows_what_nobody_asked_about() {
+    find_by_mapping(&Gpu::new(), |memory| memory.map(0, SIZE));
+}
+
+#[test]
+fn map_memory2_shows_what_nobody_asked_about() {
+    let Some((gpu, map)) = map_memory2() else { return };
+    find_by_mapping(&gpu, map);
+}
+
+#[test]
+fn map_memory_shows_the_last_of_two_batches() {
+    map_behind_two_batches(&Gpu::new(), |memory| memory.map(0, SIZE));
+}
+
+#[test]
+fn map_memory2_shows_the_last_of_two_batches() {
+    let Some((gpu, map)) = map_memory2() else { return };
+    map_behind_two_batches(&gpu, map);
 }
 
 #[test]
