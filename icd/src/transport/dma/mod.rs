@@ -36,6 +36,7 @@ pub mod submission;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
@@ -122,6 +123,8 @@ pub struct Dma {
     /// Command buffers that have completed, and whose they are.
     completed: Mutex<Vec<(vk::Queue, vk::CommandBuffer)>>,
     schedule: Mutex<Schedule>,
+    /// The host has refused something that had waited.
+    refused: AtomicBool,
     /// The schedule has changed.
     changed: Condvar,
 }
@@ -161,6 +164,7 @@ impl Dma {
             kept: Mutex::default(),
             completed: Mutex::default(),
             schedule: Mutex::default(),
+            refused: AtomicBool::new(false),
             changed: Condvar::new(),
         }
     }
@@ -332,6 +336,7 @@ impl Dma {
 
     /// Destroys what was made on the host's device, which is idle.
     pub fn destroy(&self) {
+        self.set_refused(false);
         lock(&self.schedule).destroy(&self.staging);
         for (_, arrival) in lock(&self.arrivals).drain() {
             self.staging.give_back(arrival.block);

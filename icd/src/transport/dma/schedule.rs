@@ -9,7 +9,7 @@
 #![allow(unsafe_code, reason = "submits to the host")]
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ use crate::device::{DeviceState, QueueState};
 /// lost the device.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// The host may have refused something that had waited, on some device.
-static REFUSED: AtomicBool = AtomicBool::new(false);
+/// Devices on which the host has refused something that had waited, and was not given it since.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether who asks what has happened should [`Dma::retry`] first.
+/// Whether who asks what has happened on a device should [`Dma::retry`] first.
 pub fn any_refused() -> bool {
     // A hint: who missed it asks again.
-    REFUSED.load(Ordering::Relaxed)
+    REFUSED.load(Ordering::Relaxed) != 0
 }
 
 /// What the host was not given yet.
@@ -180,11 +180,7 @@ impl Dma {
 
     /// Tries again to submit what had waited and was refused: whoever asks what has happened may wait for it.
     pub fn retry(&self) -> Result<(), vk::Result> {
-        if !any_refused() {
-            return Ok(());
-        }
-        REFUSED.store(false, Ordering::Relaxed);
-        self.drain(&mut self.schedule())
+        if self.refused.load(Ordering::Relaxed) { self.drain(&mut self.schedule()) } else { Ok(()) }
     }
 
     /// Calls the host with queues that nobody else uses meanwhile: Lockstep submits from any thread.
@@ -235,7 +231,7 @@ impl Dma {
             match self.fetch(&mut schedule, device, memory, &missing) {
                 // What it wrote is undefined, what the CPU wrote is not.
                 Err(vk::Result::ERROR_DEVICE_LOST) => {
-                    log::warn!("memory of a lost device is mapped as last known")
+                    log::warn!("memory of a lost device is mapped as last known");
                 }
                 result => result?,
             }
@@ -294,10 +290,17 @@ impl Dma {
     fn drain(&self, schedule: &mut Schedule) -> Result<(), vk::Result> {
         let result = self.drain_all(schedule);
         self.changed.notify_all();
-        if result.is_err() {
-            REFUSED.store(true, Ordering::Relaxed);
-        }
+        self.set_refused(result.is_err());
         result
+    }
+
+    /// Says whether something waits for the host to take it.
+    pub(super) fn set_refused(&self, refused: bool) {
+        match (self.refused.swap(refused, Ordering::Relaxed), refused) {
+            (false, true) => _ = REFUSED.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = REFUSED.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// Submits what waited and need not any more, for who has no business with it.
@@ -331,7 +334,7 @@ impl Dma {
         &self,
         mut schedule: MutexGuard<'a, Schedule>,
     ) -> Result<MutexGuard<'a, Schedule>, vk::Result> {
-        if any_refused() {
+        if self.refused.load(Ordering::Relaxed) {
             self.drain(&mut schedule)?;
         }
         if schedule.lines.values().any(|line| self.ask(line.sent) == Err(vk::Result::ERROR_DEVICE_LOST)) {
