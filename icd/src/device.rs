@@ -273,20 +273,18 @@ impl DeviceState {
     }
 
     /// Makes the device writes of completed batches visible to the CPU.
-    pub fn retire_completed(&self) {
-        self.km.retire_completed();
+    pub fn retire_completed(&self) -> Result<(), vk::Result> {
+        self.km.retire_completed().map_err(vk_result)
     }
 
     /// Makes device writes visible to the CPU as far as they have got, for reports from the middle of a batch.
-    pub fn pull_in_flight(&self) {
+    pub fn pull_in_flight(&self) -> Result<(), vk::Result> {
         match self.dma() {
-            Some(dma) => {
-                if let Err(error) = dma.wait_in_flight() {
-                    log::debug!("waiting for batches in flight: {error}");
-                }
-                self.km.retire_completed();
+            Some(dma) => dma.wait_in_flight().and_then(|()| self.retire_completed()),
+            None => {
+                self.km.pull_in_flight();
+                Ok(())
             }
-            None => self.km.pull_in_flight(),
         }
     }
 

@@ -106,7 +106,7 @@ fn an_object_keeps_its_bytes_while_it_is_not_mapped() {
     assert_eq!(read(&host.block(0), 9), 1);
     host.block(0).store_byte(4099, 7);
     host.complete(1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     let guest = device.bo_map(bo).unwrap();
     assert_eq!((read(&guest, 9), read(&guest, 4099)), (1, 7));
 }
@@ -142,7 +142,7 @@ fn an_object_mapped_while_a_batch_writes_it_gets_the_bytes_when_the_batch_comple
     guest.store_byte(3, 3);
     host.block(0).store_byte(2, 2);
     host.complete(1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     assert_eq!([1, 2, 3].map(|at| read(&guest, at)), [1, 2, 3]);
     device.flush().unwrap();
     assert_eq!([1, 2, 3].map(|at| read(&host.block(0), at)), [1, 2, 3]);
@@ -170,7 +170,7 @@ fn a_flush_after_the_unmap_leaves_alone_what_a_batch_wrote_meanwhile() {
     device.bo_unmap(bo);
     host.block(0).store_byte(1, 2);
     host.complete(1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     device.flush().unwrap();
     assert_eq!([0, 1].map(|at| read(&host.block(0), at)), [1, 2]);
     let guest = device.bo_map(bo).unwrap();
@@ -186,7 +186,7 @@ fn a_batch_the_device_refused_holds_nothing_up() {
     assert_eq!(device.execbuf(context, &[ANYTHING]), Ok(Some(3..4)));
     host.block(0).store_byte(0, 1);
     host.complete(3);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     assert_eq!(read(&guest, 0), 1);
 }
 
@@ -197,13 +197,13 @@ fn a_batch_in_flight_shows_its_bytes_when_asked_in_the_middle() {
     let guest = device.bo_map(bo).unwrap();
     device.execbuf(context, &[ANYTHING]).unwrap();
     host.block(0).store_byte(0, 1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     assert_eq!(read(&guest, 0), 0, "nothing has completed");
     device.pull_in_flight();
     assert_eq!(read(&guest, 0), 1);
     host.block(0).store_byte(1, 2);
     host.complete(1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     assert_eq!(read(&guest, 1), 2, "the rest follows");
 }
 
@@ -283,7 +283,7 @@ fn an_object_of_a_size_that_is_no_page_is_coherent_to_its_last_byte() {
     guest.store_byte(5002, 4);
     host.block(0).store_byte(5001, 3);
     host.complete(1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     device.flush().unwrap();
     assert_eq!([5001, 5002, 5003].map(|at| read(&host.block(0), at)), [3, 4, 0xee]);
     assert_eq!(read(&guest, 5001), 3);
@@ -307,7 +307,7 @@ fn a_batch_in_flight_may_write_what_is_bound_after_its_submission() {
     device.flush().unwrap();
     assert_eq!([8, 9].map(|at| read(&host.block(0), at)), [8, 9]);
     host.complete(1);
-    device.retire_completed();
+    device.retire_completed().unwrap();
     assert_eq!([8, 9].map(|at| read(&first, at)), [8, 9]);
     assert_eq!(read(&guest, 10), 10);
 }
@@ -388,7 +388,7 @@ fn a_new_context_and_a_completion_do_not_wait_for_each_other() {
     while !done.load(Ordering::Acquire) {
         let seqnos = device.execbuf(context, &[ANYTHING]).unwrap().unwrap();
         host.complete(seqnos.start);
-        device.retire_completed();
+        device.retire_completed().unwrap();
     }
     creator.join().unwrap();
 }
@@ -437,7 +437,7 @@ fn nobody_hears_of_completion_before_the_bytes_are_there() {
             std::thread::spawn(move || {
                 while !done.load(Ordering::Acquire) {
                     let seqno = host.seqno.load(Ordering::Acquire);
-                    device.retire_completed();
+                    device.retire_completed().unwrap();
                     // Byte `n` was written by batch `n`, and by no other.
                     for byte in 1..=seqno {
                         assert_eq!(read(&guest, usize::try_from(byte).unwrap() * 1000), 1);

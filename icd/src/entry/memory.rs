@@ -157,8 +157,8 @@ pub(super) unsafe extern "system" fn free_memory(
             state.emulated.fetch_sub(1, Ordering::Release);
         }
     }
-    if let Some(dma) = state.dma() {
-        dma.remove_memory(memory);
+    if state.dma().is_some_and(|dma| !dma.remove_memory(memory)) {
+        return;
     }
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().free_memory)(device, memory, allocator) };
@@ -175,6 +175,11 @@ fn map(
     let memory = state.memories.get(handle).ok_or(vk::Result::ERROR_MEMORY_MAP_FAILED)?;
     let end = if size == vk::WHOLE_SIZE { memory.size } else { offset.saturating_add(size).min(memory.size) };
     memory.mapped_end.store(end, Ordering::Relaxed);
+    // Work may have completed without anybody asking: the first thing the CPU sees must be up to date. Of what the host
+    // cannot tell now, a later report will.
+    if let Err(error) = state.retire_completed() {
+        log::debug!("mapping memory: {error}");
+    }
     match (memory.kind, memory.bo) {
         (Kind::Native, _) if at.is_some() => {
             log::error!("memory that is the host's own cannot be placed");
@@ -250,8 +255,6 @@ pub(super) unsafe extern "system" fn map_memory(
 ) -> vk::Result {
     point!("vkMapMemory");
     let state = state!(DEVICES, device);
-    // Work may have completed without anybody asking: the first thing the CPU sees must be up to date.
-    state.retire_completed();
     code(map(&state, memory, offset, size, None).map(|pointer| {
         // SAFETY: valid usage.
         unsafe { *out = pointer };
@@ -277,7 +280,6 @@ pub(super) unsafe extern "system" fn map_memory2(
             return vk::Result::ERROR_MEMORY_MAP_FAILED;
         }
     }
-    state.retire_completed();
     code(map(&state, info.memory, info.offset, info.size, at).map(|pointer| {
         // SAFETY: valid usage.
         unsafe { *out = pointer };

@@ -12,7 +12,7 @@ use super::{QUEUES, code, point, slice, state};
 use crate::chain;
 use crate::device::QueueState;
 use crate::submission::{Batches, Batches2};
-use crate::transport::dma::batch::Batch;
+use crate::transport::dma::batch::{Batch, signals_of};
 
 /// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the CPU
 /// and hold up what comes behind.
@@ -129,7 +129,13 @@ pub(super) unsafe extern "system" fn queue_bind_sparse(
     let bind = || unsafe { (state.device.fns.fp_v1_0().queue_bind_sparse)(queue, count, infos, fence) };
     match state.device.dma() {
         // Batches that come behind it are flushed for.
-        Some(dma) => dma.alone(bind),
+        Some(dma) => {
+            // SAFETY: valid usage.
+            let infos = unsafe { slice(infos, count) };
+            // SAFETY: valid usage.
+            let signals: Vec<_> = infos.iter().flat_map(|info| unsafe { signals_of(info) }).collect();
+            dma.signal(&signals, bind)
+        }
         None => state.device.flush().map_or_else(|result| result, |()| bind()),
     }
 }

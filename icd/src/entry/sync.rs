@@ -16,13 +16,34 @@ use crate::chain;
 use crate::device::DeviceState;
 use crate::host::commands::Commands;
 use crate::transport::dma::Dma;
+use crate::transport::dma::schedule::any_refused;
 
-/// Returns a result of the host after what it reports is visible.
+/// Returns a result of the host after what it reports is visible. Who cannot be shown it is not told, and asks again.
 fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
-    if matches!(result, vk::Result::SUCCESS | vk::Result::SUBOPTIMAL_KHR) {
-        device.retire_completed();
+    if result == vk::Result::SUCCESS { device.retire_completed().err().unwrap_or(result) } else { result }
+}
+
+/// The same for what is told once.
+fn acquired(device: &DeviceState, result: vk::Result) -> vk::Result {
+    if matches!(result, vk::Result::SUCCESS | vk::Result::SUBOPTIMAL_KHR)
+        && let Err(error) = device.retire_completed()
+    {
+        log::warn!("device writes follow later: {error}");
     }
     result
+}
+
+/// Waits by the host, which may not have been given yet what is waited for.
+fn wait_by(device: &DeviceState, timeout: u64, wait: impl Fn(u64) -> vk::Result) -> vk::Result {
+    match device.dma() {
+        Some(dma) => dma.wait_by(timeout, wait),
+        None => wait(timeout),
+    }
+}
+
+/// Gives the host what it refused before.
+fn retry(device: &DeviceState) -> Result<(), vk::Result> {
+    device.dma().map_or(Ok(()), Dma::retry)
 }
 
 /// `vkQueueWaitIdle`
@@ -62,8 +83,9 @@ pub(super) unsafe extern "system" fn wait_for_fences(
     point!("vkWaitForFences");
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
-    let result = unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
-    completed(&state, result)
+    let wait =
+        |timeout| unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
+    completed(&state, wait_by(&state, timeout, wait))
 }
 
 /// `vkGetFenceStatus`
@@ -73,10 +95,14 @@ pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence:
     let shared = Commands::shared().and_then(|shared| shared.get_fence_status);
     // SAFETY: valid usage.
     let result = shared.map(|host| unsafe { host(device, fence) });
-    if let Some(result) = result.filter(|result| *result != vk::Result::SUCCESS || all_retired()) {
+    let is_all = |result: &vk::Result| *result != vk::Result::SUCCESS || all_retired();
+    if let Some(result) = result.filter(|result| is_all(result) && !any_refused()) {
         return result;
     }
     let state = state!(DEVICES, device);
+    if let Err(error) = retry(&state) {
+        return error;
+    }
     // SAFETY: valid usage.
     let ask = || unsafe { (state.fns.fp_v1_0().get_fence_status)(device, fence) };
     completed(&state, result.unwrap_or_else(ask))
@@ -92,8 +118,8 @@ pub(super) unsafe extern "system" fn wait_semaphores(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.wait_semaphores else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, info, timeout) };
-    completed(&state, result)
+    let wait = |timeout| unsafe { host(device, info, timeout) };
+    completed(&state, wait_by(&state, timeout, wait))
 }
 
 /// `vkGetSemaphoreCounterValue`
@@ -105,6 +131,9 @@ pub(super) unsafe extern "system" fn get_semaphore_counter_value(
     point!("vkGetSemaphoreCounterValue");
     let state = state!(DEVICES, device);
     let Some(host) = state.later.get_semaphore_counter_value else { return vk::Result::ERROR_UNKNOWN };
+    if let Err(error) = retry(&state) {
+        return error;
+    }
     // SAFETY: valid usage.
     let result = unsafe { host(device, semaphore, value) };
     completed(&state, result)
@@ -122,8 +151,11 @@ pub(super) unsafe extern "system" fn signal_semaphore(
     let signal = || unsafe { host(device, info) };
     match state.dma() {
         // What waits for the signal was not submitted yet, and is flushed for then.
-        // SAFETY: valid usage.
-        Some(dma) => dma.signal(unsafe { &*info }, signal),
+        Some(dma) => {
+            // SAFETY: valid usage.
+            let info = unsafe { &*info };
+            dma.signal(&[(info.semaphore, info.value)], signal)
+        }
         None => state.flush().map_or_else(|error| error, |()| signal()),
     }
 }
@@ -167,11 +199,14 @@ pub(super) unsafe extern "system" fn destroy_semaphore(
 pub(super) unsafe extern "system" fn get_event_status(device: vk::Device, event: vk::Event) -> vk::Result {
     point!("vkGetEventStatus");
     let state = state!(DEVICES, device);
+    if let Err(error) = retry(&state) {
+        return error;
+    }
     // SAFETY: valid usage.
     let result = unsafe { (state.fns.fp_v1_0().get_event_status)(device, event) };
     if result == vk::Result::EVENT_SET {
         // It may have been set by the first of many commands.
-        state.pull_in_flight();
+        return state.pull_in_flight().err().unwrap_or(result);
     }
     result
 }
@@ -205,20 +240,25 @@ pub(super) unsafe extern "system" fn get_query_pool_results(
     let host = state.fns.fp_v1_0().get_query_pool_results;
     // SAFETY: valid usage.
     let ask = || unsafe { host(device, pool, first, count, size, data, stride, flags) };
+    if let Err(error) = retry(&state) {
+        return error;
+    }
     let mut drained = state.dma().map_or(0, Dma::drained);
     let mut result = ask();
     // A host may not know how to wait for what it was not given yet.
-    while result == vk::Result::NOT_READY
-        && flags.contains(vk::QueryResultFlags::WAIT)
-        && state.dma().is_some_and(|dma| dma.wait_drained(drained))
-    {
+    while result == vk::Result::NOT_READY && flags.contains(vk::QueryResultFlags::WAIT) {
+        match state.dma().map_or(Ok(false), |dma| dma.wait_drained(drained)) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return error,
+        }
         drained = state.dma().map_or(0, Dma::drained);
         result = ask();
     }
     let tells_each = flags.contains(vk::QueryResultFlags::WITH_AVAILABILITY);
     if result == vk::Result::SUCCESS || (result == vk::Result::NOT_READY && tells_each) {
         // Queries end in the middle of a batch.
-        state.pull_in_flight();
+        return state.pull_in_flight().err().unwrap_or(result);
     }
     result
 }
@@ -237,7 +277,7 @@ pub(super) unsafe extern "system" fn acquire_next_image(
     let Some(host) = state.later.acquire_next_image else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let result = unsafe { host(device, swapchain, timeout, semaphore, fence, index) };
-    completed(&state, result)
+    acquired(&state, result)
 }
 
 /// `vkAcquireNextImage2KHR`
@@ -251,7 +291,7 @@ pub(super) unsafe extern "system" fn acquire_next_image2(
     let Some(host) = state.later.acquire_next_image2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let result = unsafe { host(device, info, index) };
-    completed(&state, result)
+    acquired(&state, result)
 }
 
 /// `vkWaitForPresentKHR`
@@ -266,5 +306,5 @@ pub(super) unsafe extern "system" fn wait_for_present(
     let Some(host) = state.later.wait_for_present else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let result = unsafe { host(device, swapchain, present_id, timeout) };
-    completed(&state, result)
+    acquired(&state, result)
 }

@@ -99,7 +99,11 @@ impl HostDevice for Host {
         let mut value = 0;
         // SAFETY: the semaphore is one of ours and lives as long as the device.
         let result = unsafe { (self.get_semaphore_counter_value)(self.device, timeline, &raw mut value) };
-        if result == vk::Result::SUCCESS { Ok(value) } else { Err(Error::DeviceLost) }
+        match result {
+            vk::Result::SUCCESS => Ok(value),
+            vk::Result::ERROR_DEVICE_LOST => Err(Error::DeviceLost),
+            _ => Err(Error::NoMemory),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use super::write_set::Writes;
 use crate::addr::Pgoff;
 use crate::coherence::merge::Neighbours;
 use crate::coherence::page::{Page, PageState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mmu::Mmu;
 use crate::mmu::tracker::{Readback, TrackerChoice};
 use crate::svga::HostDevice;
@@ -192,11 +192,12 @@ impl<H: HostDevice> Device<H> {
     }
 
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
-    /// application is about to be told that something completed.
-    pub fn retire_completed(&self) {
+    /// application is about to be told that something completed. Fails if something that is brought back may have
+    /// completed and the host cannot tell.
+    pub fn retire_completed(&self) -> Result<()> {
         #[cfg(lockstep_mutation)]
         if crate::mutation::leaves_out() {
-            return;
+            return Ok(());
         }
         // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
         // left alone under it. Contexts are only ever added.
@@ -205,18 +206,23 @@ impl<H: HostDevice> Device<H> {
         // Counters only grow, so two looks that agree were true at one moment.
         while !passed.is_empty() && self.contexts().len() > 1 {
             let (again, also_unknown) = self.passed();
-            unknown |= also_unknown;
+            unknown = unknown.or(also_unknown);
             let agree = std::mem::replace(&mut passed, again);
             if agree.iter().map(|(_, _, seqno)| seqno).eq(passed.iter().map(|(_, _, seqno)| seqno)) {
                 break;
             }
         }
-        if unknown {
-            // How far it has got can be seen all the same.
-            self.reserve().pull_in_flight();
+        let mut result = Ok(());
+        if let Some((context, error)) = unknown {
+            // How far it has got can be seen all the same, but for what is brought back.
+            let mut state = self.reserve();
+            state.pull_in_flight();
+            if state.fences[context.0].brings_back() {
+                result = Err(error);
+            }
         }
         if passed.is_empty() {
-            return;
+            return result;
         }
         let mut state = self.reserve();
         let (mut taken, mut back) = (Taken::default(), Vec::new());
@@ -230,19 +236,24 @@ impl<H: HostDevice> Device<H> {
             context.retire(seqno);
         }
         taken.retire();
+        result
     }
 
-    /// Contexts with batches that have completed and were not retired, and how far each has come; and whether that
-    /// cannot be told of some.
-    fn passed(&self) -> (Vec<PassedContext<H>>, bool) {
-        let (mut passed, mut unknown) = (Vec::new(), false);
+    /// Contexts with batches that have completed and were not retired, and how far each has come; and one of which that
+    /// cannot be told, and why.
+    fn passed(&self) -> (Vec<PassedContext<H>>, Option<(ContextId, Error)>) {
+        let (mut passed, mut unknown) = (Vec::new(), None);
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
             if context.submitted() > retired {
                 // A lost device has no sequence number, but what it had written when a fence was signalled counts.
                 let seqno = self.host.seqno(context.timeline);
-                unknown |= seqno.is_err();
+                if let Err(error) = seqno {
+                    unknown = Some((ContextId(index), error));
+                }
                 let seqno = seqno.unwrap_or(0);
+                #[cfg(lockstep_mutation)]
+                let seqno = if crate::mutation::is_named("pull-early") { context.submitted() } else { seqno };
                 if seqno > retired {
                     passed.push((index, Arc::clone(context), seqno));
                 }
@@ -258,7 +269,8 @@ impl<H: HostDevice> Device<H> {
         if crate::mutation::leaves_out() {
             return;
         }
-        self.retire_completed();
+        // What the host cannot tell of is looked at below.
+        let _ = self.retire_completed();
         if self.contexts().iter().all(|context| context.retired() >= context.submitted()) {
             return;
         }

@@ -200,6 +200,11 @@ impl FenceQueue {
         self.pending.front().map(|fence| fence.order)
     }
 
+    /// Whether something is brought back behind a batch.
+    pub fn brings_back(&self) -> bool {
+        self.pending.iter().any(|fence| !fence.parts.is_empty())
+    }
+
     /// The last batch of which something is brought back that overlaps `parts`.
     pub fn last_overlapping(&self, parts: &[Part]) -> Option<u64> {
         let overlaps = |(id, bytes): &(BoId, Range<u64>)| {

@@ -243,7 +243,7 @@ fn flush(world: &World) {
 }
 
 fn retire(world: &World) {
-    world.device.retire_completed();
+    world.device.retire_completed().unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ash::vk;
 
 use crate::handles::{DEVICES, INSTANCES};
 use crate::host::{INTERFACE, host};
-use crate::{device, instance, memory, queue, sync};
+use crate::{device, instance, memory, queue, sync, usage};
 
 /// What a command is called on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,12 @@ table! {
     Device queue::queue_present: PFN_vkQueuePresentKHR = c"vkQueuePresentKHR";
     Device queue::queue_wait_idle: PFN_vkQueueWaitIdle = c"vkQueueWaitIdle";
     Device queue::device_wait_idle: PFN_vkDeviceWaitIdle = c"vkDeviceWaitIdle";
+
+    Device usage::allocate_command_buffers: PFN_vkAllocateCommandBuffers = c"vkAllocateCommandBuffers";
+    Device usage::begin_command_buffer: PFN_vkBeginCommandBuffer = c"vkBeginCommandBuffer";
+    Device usage::cmd_copy_buffer: PFN_vkCmdCopyBuffer = c"vkCmdCopyBuffer";
+    Device usage::cmd_fill_buffer: PFN_vkCmdFillBuffer = c"vkCmdFillBuffer";
+    Device usage::destroy_buffer: PFN_vkDestroyBuffer = c"vkDestroyBuffer";
 
     Device sync::wait_for_fences: PFN_vkWaitForFences = c"vkWaitForFences";
     Device sync::get_fence_status: PFN_vkGetFenceStatus = c"vkGetFenceStatus";

@@ -232,6 +232,13 @@ impl Delay {
         self.shared.work.notify_all();
     }
 
+    /// Whether a command buffer that is held back is one of those.
+    pub fn holds(&self, is_one: impl Fn(vk::CommandBuffer) -> bool) -> bool {
+        let state = self.shared.state();
+        let mut held = state.queues.iter().flatten().flat_map(|held| &held.batch.commands);
+        held.any(|commands| is_one(*commands))
+    }
+
     /// Does something with the queue below behind all that was submitted to a queue.
     pub fn behind<T>(&self, queue: usize, act: impl FnOnce() -> T) -> T {
         let _state = self.shared.wait_begun(Some(queue));

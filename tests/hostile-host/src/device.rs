@@ -8,7 +8,7 @@ use ash::vk;
 
 use crate::chain::slice;
 use crate::delay::Delay;
-use crate::handles::{DEVICES, PHYSICAL_DEVICES, QUEUES};
+use crate::handles::{COMMANDS, DEVICES, PHYSICAL_DEVICES, QUEUES};
 use crate::host::load;
 use crate::instance::Instance;
 use crate::memory::Memory;
@@ -107,6 +107,7 @@ pub(crate) unsafe extern "system" fn destroy_device(
 ) {
     let Some(device) = DEVICES.remove(handle) else { return };
     QUEUES.retain(|queue| queue.device.fns.handle() != handle);
+    COMMANDS.retain(|commands| commands.device.fns.handle() != handle);
     if let Some(delay) = &device.delay {
         delay.stop();
     }

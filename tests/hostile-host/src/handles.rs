@@ -9,6 +9,7 @@ use ash::vk;
 use crate::device::Device;
 use crate::instance::Instance;
 use crate::queue::Queue;
+use crate::usage::Commands;
 
 /// State by handle.
 #[derive(Debug)]
@@ -53,3 +54,5 @@ pub static PHYSICAL_DEVICES: Table<vk::PhysicalDevice, Instance> = Table::new();
 pub static DEVICES: Table<vk::Device, Device> = Table::new();
 /// Queues.
 pub static QUEUES: Table<vk::Queue, Queue> = Table::new();
+/// Command buffers, some of which are gone.
+pub static COMMANDS: Table<vk::CommandBuffer, Commands> = Table::new();

@@ -2,8 +2,8 @@
 
 use ash::vk;
 use lockstep_harness::{
-    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Queries, Timeline, pattern,
-    skip, sync,
+    Batch, Buffer, Commands, Compute, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Queries, Timeline,
+    pattern, skip, sync,
 };
 
 /// A size of several pages that is a multiple of neither 8 nor a page.
@@ -182,7 +182,7 @@ fn get_event_status_of_an_event_in_the_middle_of_a_batch() {
     let commands = Commands::new(&copy.gpu, |r| {
         r.copy(&source, 0, &copy.target, 0, SIZE);
         r.set_event(&event);
-        (0..200).for_each(|_| r.fill(&other, 0, 64 * PAGE, 0x12));
+        (0..3000).for_each(|_| r.fill(&other, 0, 64 * PAGE, 0x12));
     });
     let fence = Fence::new(&copy.gpu);
     copy.gpu.submit(&[Batch::new().run(&commands)], Some(&fence));
@@ -322,20 +322,35 @@ fn find_by_mapping(gpu: &Gpu, map: impl Fn(&Memory) -> MappedBytes) {
     gpu.queue_wait_idle();
 }
 
-#[test]
-fn map_memory_shows_what_nobody_asked_about() {
-    find_by_mapping(&Gpu::new(), |memory| memory.map(0, SIZE));
+/// Maps after two batches have written the same bytes, of which one was submitted while they were mapped.
+fn map_behind_two_batches(gpu: &Gpu, map: impl Fn(&Memory) -> MappedBytes) {
+    let target = Buffer::mapped(gpu, Kind::Coherent, SIZE);
+    target.bytes().write(0, &pattern(26, SIZE));
+    let [first, second] = [0x11, 0x22].map(|byte| {
+        Commands::new(gpu, |r| {
+            r.fill(&target, 0, PAGE, byte);
+            r.barrier();
+        })
+    });
+    gpu.submit(&[Batch::new().run(&first)], None);
+    target.memory().unmap();
+    gpu.submit(&[Batch::new().run(&second)], None);
+    let bytes = map(target.memory());
+    gpu.device_wait_idle();
+    let mut expected = pattern(26, SIZE);
+    expected[..PAGE].fill(0x22);
+    assert!(bytes.read_all() == expected, "{:x}", bytes.load(0));
 }
 
-#[test]
-fn map_memory2_shows_what_nobody_asked_about() {
+/// A device with vkMapMemory2KHR, and a map by it.
+fn map_memory2() -> Option<(Gpu, impl Fn(&Memory) -> MappedBytes)> {
     if !Gpu::new().advertises(c"VK_KHR_map_memory2") {
         skip("VK_KHR_map_memory2 is not advertised");
-        return;
+        return None;
     }
     let gpu = Gpu::builder().device_extension(c"VK_KHR_map_memory2").build();
     let functions = ash::khr::map_memory2::Device::new(gpu.instance().raw(), gpu.raw());
-    find_by_mapping(&gpu, |memory| {
+    let map = move |memory: &Memory| {
         let info = vk::MemoryMapInfoKHR::default().memory(memory.raw()).size(vk::WHOLE_SIZE);
         let mut start = std::ptr::null_mut();
         // SAFETY: The memory is mappable and unmapped.
@@ -343,7 +358,30 @@ fn map_memory2_shows_what_nobody_asked_about() {
             unsafe { (functions.fp().map_memory2_khr)(functions.device(), &raw const info, &raw mut start) };
         result.result().expect("vkMapMemory2KHR");
         MappedBytes::new(start, SIZE)
-    });
+    };
+    Some((gpu, map))
+}
+
+#[test]
+fn map_memory_shows_what_nobody_asked_about() {
+    find_by_mapping(&Gpu::new(), |memory| memory.map(0, SIZE));
+}
+
+#[test]
+fn map_memory2_shows_what_nobody_asked_about() {
+    let Some((gpu, map)) = map_memory2() else { return };
+    find_by_mapping(&gpu, map);
+}
+
+#[test]
+fn map_memory_shows_the_last_of_two_batches() {
+    map_behind_two_batches(&Gpu::new(), |memory| memory.map(0, SIZE));
+}
+
+#[test]
+fn map_memory2_shows_the_last_of_two_batches() {
+    let Some((gpu, map)) = map_memory2() else { return };
+    map_behind_two_batches(&gpu, map);
 }
 
 #[test]
@@ -447,6 +485,34 @@ fn each_batch_of_one_submit_shows_its_bytes_while_the_next_is_held_back() {
         let at = 1000 * usize::from(n);
         assert_eq!(target.bytes().read(at, 1000), vec![n; 1000]);
         assert!(target.bytes().read_all()[at + 1000..].iter().all(|&byte| byte == 0xEE));
+    }
+}
+
+#[test]
+fn bytes_written_behind_a_batch_that_might_have_written_them_stay() {
+    const ONE_WORD: &str = "
+        @group(0) @binding(0) var<storage, read_write> words: array<u32>;
+
+        @compute @workgroup_size(1)
+        fn main() {
+            words[0] += 1u;
+        }";
+    let gpu = Gpu::new();
+    let compute = Compute::new(&gpu, ONE_WORD, 1);
+    let shared = Buffer::mapped(&gpu, Kind::Coherent, 2 * PAGE);
+    shared.bytes().fill(0, 2 * PAGE, 0);
+    let bindings = compute.bind(&[(&shared, 0, 2 * PAGE)]);
+    let commands = Commands::new(&gpu, |r| r.dispatch(&compute, &bindings, 1));
+    let nothing = Commands::new(&gpu, |_| {});
+    for round in 1..=10 {
+        gpu.submit(&[Batch::new().run(&commands)], None);
+        shared.bytes().fill(PAGE, PAGE, round);
+        gpu.submit(&[Batch::new().run(&nothing)], None);
+        gpu.device_wait_idle();
+        let mut expected = vec![0; PAGE];
+        expected[0] = round;
+        expected.resize(2 * PAGE, round);
+        assert_eq!(shared.bytes().read_all(), expected, "round {round}");
     }
 }
 

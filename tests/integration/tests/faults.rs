@@ -8,8 +8,8 @@
 use ash::vk;
 use lockstep_harness::process::Holdings;
 use lockstep_harness::{
-    Batch, Buffer, Commands, Fence, Gpu, GpuBuilder, Kind, MappedBytes, PAGE, Timeline, dma_under_test,
-    loader, lockstep_under_test, pattern, skip,
+    Batch, Buffer, Commands, Fence, Gpu, Kind, MappedBytes, PAGE, Timeline, dma_under_test, loader,
+    lockstep_under_test, pattern, skip, sync,
 };
 use std::ffi::{CStr, c_char};
 
@@ -29,15 +29,18 @@ impl Faults {
             skip("this is about Lockstep's host");
             return None;
         }
-        if dma_under_test() {
-            skip("there the host learns of a submission later, and of others besides");
-            return None;
-        }
         Some(Self::below())
     }
 
+    /// The same with transport `dma`, whatever is under test.
+    fn begin_dma() -> Option<Self> {
+        loader::set("LOCKSTEP_TRANSPORT", "dma");
+        Self::begin()
+    }
+
     fn below() -> Self {
-        let host = std::env::var("LOCKSTEP_HOST_ICD").unwrap_or_else(|_| loader::DEFAULT_HOST_ICD.to_owned());
+        let host = std::env::var("LOCKSTEP_HOST_ICD")
+            .unwrap_or_else(|_| loader::host_manifest().to_string_lossy().into_owned());
         let driver = match std::fs::read_to_string(&host) {
             Ok(text) if host.ends_with(".json") => {
                 let manifest: serde_json::Value = serde_json::from_str(&text).expect("a manifest");
@@ -89,8 +92,8 @@ impl Faults {
 /// What an application makes; destroyed in any case.
 struct Made<'a> {
     device: &'a ash::Device,
-    memory: vk::DeviceMemory,
-    buffer: vk::Buffer,
+    memories: [vk::DeviceMemory; 2],
+    buffers: [vk::Buffer; 2],
     pool: vk::CommandPool,
     fence: vk::Fence,
 }
@@ -101,32 +104,37 @@ impl Drop for Made<'_> {
         unsafe {
             self.device.destroy_fence(self.fence, None);
             self.device.destroy_command_pool(self.pool, None);
-            self.device.destroy_buffer(self.buffer, None);
-            self.device.free_memory(self.memory, None);
+            self.buffers.iter().for_each(|buffer| self.device.destroy_buffer(*buffer, None));
+            self.memories.iter().for_each(|memory| self.device.free_memory(*memory, None));
         }
     }
 }
 
-/// Writes memory, has the device write it, and looks at it: with every result looked at.
+/// Writes memory, has the device write it and other memory, and looks at both: with every result looked at.
 fn use_device(gpu: &Gpu, device: &ash::Device) -> Result<(), vk::Result> {
     let mut made = Made {
         device,
-        memory: vk::DeviceMemory::null(),
-        buffer: vk::Buffer::null(),
+        memories: [vk::DeviceMemory::null(); 2],
+        buffers: [vk::Buffer::null(); 2],
         pool: vk::CommandPool::null(),
         fence: vk::Fence::null(),
     };
     let info = vk::BufferCreateInfo::default().size(SIZE as u64).usage(vk::BufferUsageFlags::TRANSFER_DST);
     // SAFETY: Valid usage, here and below.
     unsafe {
-        made.buffer = device.create_buffer(&info, None)?;
-        let needs = device.get_buffer_memory_requirements(made.buffer);
-        let index = Kind::Coherent.find(gpu, needs.memory_type_bits).expect("a coherent type");
-        let info = vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(index);
-        made.memory = device.allocate_memory(&info, None)?;
-        device.bind_buffer_memory(made.buffer, made.memory, 0)?;
-        let address = device.map_memory(made.memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty())?;
-        let bytes = MappedBytes::new(address, SIZE);
+        for (buffer, memory) in made.buffers.iter_mut().zip(&mut made.memories) {
+            *buffer = device.create_buffer(&info, None)?;
+            let needs = device.get_buffer_memory_requirements(*buffer);
+            let index = Kind::Coherent.find(gpu, needs.memory_type_bits).expect("a coherent type");
+            let info = vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(index);
+            *memory = device.allocate_memory(&info, None)?;
+            device.bind_buffer_memory(*buffer, *memory, 0)?;
+        }
+        let map = |memory| {
+            let address = device.map_memory(memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty())?;
+            Ok(MappedBytes::new(address, SIZE))
+        };
+        let bytes = map(made.memories[0])?;
         bytes.write(0, &pattern(1, SIZE));
 
         let info = vk::CommandPoolCreateInfo::default().queue_family_index(gpu.family());
@@ -134,7 +142,8 @@ fn use_device(gpu: &Gpu, device: &ash::Device) -> Result<(), vk::Result> {
         let info = vk::CommandBufferAllocateInfo::default().command_pool(made.pool).command_buffer_count(1);
         let commands = device.allocate_command_buffers(&info)?;
         device.begin_command_buffer(commands[0], &vk::CommandBufferBeginInfo::default())?;
-        device.cmd_fill_buffer(commands[0], made.buffer, PAGE as u64, 8, 0x4242_4242);
+        device.cmd_fill_buffer(commands[0], made.buffers[0], PAGE as u64, 8, 0x4242_4242);
+        device.cmd_fill_buffer(commands[0], made.buffers[1], 0, SIZE as u64 - 1, 0x1717_1717);
         device.end_command_buffer(commands[0])?;
         made.fence = device.create_fence(&vk::FenceCreateInfo::default(), None)?;
         let queue = device.get_device_queue(gpu.family(), 0);
@@ -144,6 +153,8 @@ fn use_device(gpu: &Gpu, device: &ash::Device) -> Result<(), vk::Result> {
         // The commands are still at work.
         while waited.is_err() && device.get_fence_status(made.fence) != Ok(true) {}
         waited?;
+        let late = map(made.memories[1])?;
+        assert_eq!(late.read(0, SIZE - 1), vec![0x17; SIZE - 1]);
         let mut expected = pattern(1, SIZE);
         expected[PAGE..PAGE + 8].fill(0x42);
         assert_eq!(bytes.read_all(), expected);
@@ -186,6 +197,7 @@ fn each_call_of_the_host_may_find_no_memory() {
             let refusals = [
                 Ok(()),
                 Err(error),
+                Err(NO_MEMORY),
                 Err(vk::Result::ERROR_MEMORY_MAP_FAILED),
                 Err(vk::Result::ERROR_EXTENSION_NOT_PRESENT),
             ];
@@ -214,7 +226,7 @@ fn a_submission_refused_for_lack_of_memory_can_be_repeated() {
         let batch = vk::SubmitInfo::default().command_buffers(&buffers);
         // SAFETY: The commands are not in use.
         let submit = || unsafe { gpu.raw().queue_submit(queue, &[batch], fence.raw()) };
-        faults.fail_from(&[c"vkQueueSubmit"], 0, vk::Result::ERROR_OUT_OF_DEVICE_MEMORY);
+        faults.fail_from(&SUBMISSION, 0, vk::Result::ERROR_OUT_OF_DEVICE_MEMORY);
         assert_eq!(submit(), Err(vk::Result::ERROR_OUT_OF_DEVICE_MEMORY));
         // The bytes the batch was to write are the processor's again.
         target.bytes().fill(0, SIZE, 0x33);
@@ -230,11 +242,7 @@ fn a_submission_refused_for_lack_of_memory_can_be_repeated() {
 
 #[test]
 fn what_waited_for_the_processor_is_submitted_although_it_was_refused_at_first() {
-    if !lockstep_under_test() {
-        return skip("this is about Lockstep's host");
-    }
-    loader::set("LOCKSTEP_TRANSPORT", "dma");
-    let faults = Faults::below();
+    let Some(faults) = Faults::begin_dma() else { return };
     let gpu = Gpu::new();
     let source = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
     let target = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
@@ -242,13 +250,116 @@ fn what_waited_for_the_processor_is_submitted_although_it_was_refused_at_first()
     let (timeline, fence) = (Timeline::new(&gpu), Fence::new(&gpu));
     gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands)], Some(&fence));
     source.bytes().write(0, &pattern(3, SIZE));
-    faults.fail_from(&[c"vkQueueSubmit2"], 0, vk::Result::ERROR_OUT_OF_DEVICE_MEMORY);
+    faults.fail_from(&SUBMISSION, 0, vk::Result::ERROR_OUT_OF_DEVICE_MEMORY);
     timeline.signal(1);
     faults.none();
     gpu.submit(&[], None);
     fence.wait();
     assert_eq!(target.bytes().read_all(), pattern(3, SIZE));
 }
+
+/// Whatever can tell that a batch has completed that signals a fence and 2.
+const REPORTS: [&str; 6] = [
+    "vkWaitForFences",
+    "vkGetFenceStatus",
+    "vkWaitSemaphores",
+    "vkGetSemaphoreCounterValue",
+    "vkQueueWaitIdle",
+    "vkDeviceWaitIdle",
+];
+
+/// Whether it has, by one of them.
+fn ask(report: &str, gpu: &Gpu, fence: &Fence, timeline: &Timeline) -> Result<bool, vk::Result> {
+    let (device, fence, semaphores, values) = (gpu.raw(), fence.raw(), [timeline.raw()], [2]);
+    let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+    // SAFETY: Valid usage.
+    unsafe {
+        match report {
+            "vkWaitForFences" => device.wait_for_fences(&[fence], true, u64::MAX).map(|()| true),
+            "vkGetFenceStatus" => device.get_fence_status(fence),
+            "vkWaitSemaphores" => device.wait_semaphores(&info, u64::MAX).map(|()| true),
+            "vkGetSemaphoreCounterValue" => {
+                device.get_semaphore_counter_value(semaphores[0]).map(|value| value == 2)
+            }
+            "vkQueueWaitIdle" => device.queue_wait_idle(*gpu.queue()).map(|()| true),
+            _ => device.device_wait_idle().map(|()| true),
+        }
+    }
+}
+
+const NO_MEMORY: vk::Result = vk::Result::ERROR_OUT_OF_HOST_MEMORY;
+
+#[test]
+fn who_waits_for_what_the_host_refused_submits_it_or_is_told() {
+    let Some(faults) = Faults::begin_dma() else { return };
+    let gpu = Gpu::new();
+    let elsewhere = Fence::new(&Gpu::builder().build_on(gpu.instance()));
+    let source = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let target = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let commands = Commands::new(&gpu, |r| r.copy(&source, 0, &target, 0, SIZE));
+    for (seed, name) in (0..).zip(REPORTS) {
+        let (timeline, fence) = (Timeline::new(&gpu), Fence::new(&gpu));
+        gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands).signal(&timeline, 2)], Some(&fence));
+        source.bytes().write(0, &pattern(seed, SIZE));
+        faults.fail_from(&SUBMISSION, 0, NO_MEMORY);
+        timeline.signal(1);
+        assert!(!elsewhere.is_signalled(), "another device has nothing to do with it");
+        assert_eq!(ask(name, &gpu, &fence, &timeline), Err(NO_MEMORY), "{name}");
+        faults.none();
+        sync::poll(name, || ask(name, &gpu, &fence, &timeline) == Ok(true));
+        assert_eq!(target.bytes().read_all(), pattern(seed, SIZE), "{name}");
+        fence.wait();
+    }
+}
+
+#[test]
+fn completion_is_told_when_the_bytes_are_there_though_the_host_cannot_say_how_far_it_has_come() {
+    let Some(faults) = Faults::begin() else { return };
+    let gpu = Gpu::new();
+    let source = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let target = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let commands = Commands::new(&gpu, |r| r.copy(&source, 0, &target, 0, SIZE));
+    for (seed, name) in (0..).zip(REPORTS) {
+        let (timeline, fence) = (Timeline::new(&gpu), Fence::new(&gpu));
+        source.bytes().write(0, &pattern(seed, SIZE));
+        gpu.submit(&[Batch::new().run(&commands).signal(&timeline, 2)], Some(&fence));
+        faults.fail_from(&[c"vkGetSemaphoreCounterValue"], 0, NO_MEMORY);
+        sync::poll(name, || match ask(name, &gpu, &fence, &timeline) {
+            Ok(done) => done,
+            Err(error) => {
+                assert_eq!(error, NO_MEMORY, "{name}");
+                faults.none();
+                false
+            }
+        });
+        assert_eq!(target.bytes().read_all(), pattern(seed, SIZE), "{name}");
+        faults.none();
+        fence.wait();
+    }
+}
+
+#[test]
+fn memory_is_freed_although_the_host_cannot_wait_for_its_bytes() {
+    let Some(faults) = Faults::begin_dma() else { return };
+    let gpu = Gpu::new();
+    let kept = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let nothing = Commands::new(&gpu, |_| {});
+    for seed in 0..4 {
+        let freed = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+        freed.bytes().write(0, &pattern(seed, SIZE));
+        kept.bytes().write(0, &pattern(100 + seed, SIZE));
+        gpu.submit(&[Batch::new().run(&nothing)], None);
+        faults.fail_from(&[c"vkWaitSemaphores"], 0, NO_MEMORY);
+        drop(freed);
+        faults.none();
+        let next = Buffer::coherent_with(&gpu, &pattern(200 + seed, SIZE));
+        gpu.device_wait_idle();
+        assert_eq!(kept.all_as_device_sees(), pattern(100 + seed, SIZE));
+        assert_eq!(next.all_as_device_sees(), pattern(200 + seed, SIZE));
+    }
+}
+
+const SUBMISSION: [&CStr; 2] = [c"vkQueueSubmit", c"vkQueueSubmit2"];
 
 const EVERYTHING: [&CStr; 9] = [
     c"vkQueueSubmit",
@@ -262,19 +373,35 @@ const EVERYTHING: [&CStr; 9] = [
     c"vkGetEventStatus",
 ];
 
+/// What a device is doing when it is lost.
+#[derive(PartialEq)]
+enum Work {
+    Nothing,
+    /// A batch runs.
+    Running,
+    /// A batch waits for the processor.
+    Held,
+}
+
 /// Loses the device, with or without work in flight, and does what an application may still do.
-fn lose(builder: GpuBuilder, in_flight: bool) {
+fn lose(work: &Work) {
     const LOST: Result<(), vk::Result> = Err(vk::Result::ERROR_DEVICE_LOST);
     let Some(faults) = Faults::begin() else { return };
-    let gpu = builder.build();
+    let gpu = Gpu::new();
     let source = Buffer::coherent_with(&gpu, &pattern(1, SIZE));
     let target = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let unseen = Buffer::unmapped(&gpu, Kind::Coherent, SIZE);
+    gpu.run(|r| r.copy(&source, 0, &unseen, 0, SIZE));
     let never = Buffer::unmapped(&gpu, Kind::Coherent, SIZE);
     let commands = Commands::simultaneous(&gpu, |r| r.copy(&source, 0, &target, 0, SIZE));
     let (fence, second, timeline) = (Fence::new(&gpu), Fence::new(&gpu), Timeline::new(&gpu));
-    if in_flight {
-        gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands)], Some(&fence));
+    match work {
+        Work::Nothing => {}
+        Work::Running => gpu.submit(&[Batch::new().run(&commands)], Some(&fence)),
+        Work::Held => gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands)], Some(&fence)),
     }
+    // Then the host has nothing of it, and of what is behind it.
+    let kept = *work == Work::Held && dma_under_test();
     faults.fail_from(&EVERYTHING, 0, vk::Result::ERROR_DEVICE_LOST);
 
     let device = gpu.raw();
@@ -289,8 +416,12 @@ fn lose(builder: GpuBuilder, in_flight: bool) {
         assert_eq!(target.bytes().load(SIZE - 1), 7);
         // SAFETY: Valid usage, here and below; a lost device does nothing.
         unsafe {
-            assert_eq!(device.queue_submit(queue, &batch, second.raw()), LOST);
-            assert_eq!(device.queue_submit(queue, &[], vk::Fence::null()), LOST);
+            for submitted in [
+                device.queue_submit(queue, &batch, second.raw()),
+                device.queue_submit(queue, &[], vk::Fence::null()),
+            ] {
+                assert_eq!(submitted, if kept && round == 0 { Ok(()) } else { LOST });
+            }
             assert_eq!(device.wait_for_fences(&[fence.raw()], true, u64::MAX), LOST);
             assert_eq!(device.get_fence_status(fence.raw()), Err(vk::Result::ERROR_DEVICE_LOST));
             assert_eq!(
@@ -304,6 +435,10 @@ fn lose(builder: GpuBuilder, in_flight: bool) {
         late.fill(0, SIZE, 5);
         assert_eq!(late.read_all(), vec![5; SIZE]);
         never.memory().unmap();
+        let late = unseen.memory().map(0, SIZE);
+        late.fill(0, SIZE, 6);
+        assert_eq!(late.read_all(), vec![6; SIZE]);
+        unseen.memory().unmap();
         let new = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
         new.bytes().write(0, &pattern(9, SIZE));
         assert_eq!(new.bytes().read_all(), pattern(9, SIZE));
@@ -311,11 +446,11 @@ fn lose(builder: GpuBuilder, in_flight: bool) {
 
     // What runs below Lockstep is well, and must be idle before it is destroyed.
     faults.none();
-    if in_flight {
-        timeline.signal(1);
+    timeline.signal(1);
+    if *work != Work::Nothing && !kept {
         fence.wait();
     }
-    drop((source, target, never, commands, fence, second, timeline));
+    drop((source, target, unseen, never, commands, fence, second, timeline));
     let instance = std::sync::Arc::clone(gpu.instance());
     drop(gpu);
     let gpu = Gpu::builder().build_on(&instance);
@@ -325,12 +460,17 @@ fn lose(builder: GpuBuilder, in_flight: bool) {
 
 #[test]
 fn an_idle_device_is_lost() {
-    lose(Gpu::builder(), false);
+    lose(&Work::Nothing);
 }
 
 #[test]
 fn a_device_is_lost_with_work_in_flight() {
-    lose(Gpu::builder(), true);
+    lose(&Work::Running);
+}
+
+#[test]
+fn a_device_is_lost_with_work_that_waits_for_the_processor() {
+    lose(&Work::Held);
 }
 
 #[test]

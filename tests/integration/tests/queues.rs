@@ -3,7 +3,7 @@
 
 use ash::vk;
 use lockstep_harness::{
-    Batch, Buffer, Commands, Event, Fence, Gpu, Kind, PAGE, Semaphore, Timeline, pattern, skip,
+    Batch, Buffer, Commands, Compute, Event, Fence, Gpu, Kind, PAGE, Semaphore, Timeline, pattern, skip,
 };
 
 /// A size of several pages that is a multiple of 4, but not of a page.
@@ -130,6 +130,60 @@ fn an_event_of_one_queue_is_seen_while_the_other_is_held_back() {
 
     assert_eq!(held_target.bytes().read_all(), pattern(7, SIZE));
     gpu.device_wait_idle();
+}
+
+/// Writes one word, and might write any other.
+const ONE_WORD: &str = "
+    @group(0) @binding(0) var<storage, read_write> words: array<u32>;
+
+    @compute @workgroup_size(1)
+    fn main() {
+        words[0] = 0x5a5a5a5au;
+    }";
+
+#[test]
+fn a_map_shows_what_the_cpu_wrote_and_another_queue_carried() {
+    // Which queue brings the bytes of a map is nobody's, so that several devices are asked.
+    for seed in 0..8 {
+        let Some((gpu, second)) = two_queues() else { return };
+        let compute = Compute::new(&gpu, ONE_WORD, 1);
+        let shared = Buffer::coherent_with(&gpu, &pattern(seed, SIZE));
+        let bindings = compute.bind(&[(&shared, 0, SIZE)]);
+        let store = Commands::new(&gpu, |r| r.dispatch(&compute, &bindings, 1));
+        let nothing = Commands::new(&gpu, |_| {});
+
+        gpu.submit(&[Batch::new().run(&nothing)], None);
+        gpu.submit_to(second, &[Batch::new().run(&store)], None);
+        shared.bytes().store(PAGE, 0x77);
+        shared.memory().unmap();
+        gpu.submit(&[Batch::new().run(&nothing)], None);
+        let bytes = shared.memory().map(0, SIZE);
+        gpu.device_wait_idle();
+
+        let mut expected = pattern(seed, SIZE);
+        expected[..4].fill(0x5A);
+        expected[PAGE] = 0x77;
+        assert!(bytes.read_all() == expected, "device {seed}: {:x}", bytes.load(PAGE));
+    }
+}
+
+#[test]
+fn batches_of_two_queues_that_might_write_the_same_words_keep_each_others() {
+    let Some((gpu, second)) = two_queues() else { return };
+    let shared = Buffer::coherent_with(&gpu, &[0; SIZE]);
+    let work = [0, 1].map(|word| {
+        let compute = Compute::new(&gpu, &ONE_WORD.replace("words[0] =", &format!("words[{word}] +=")), 1);
+        let bindings = compute.bind(&[(&shared, 0, SIZE)]);
+        let commands = Commands::new(&gpu, |r| r.dispatch(&compute, &bindings, 1));
+        (compute, bindings, commands)
+    });
+    for round in 1..=10_u32 {
+        gpu.submit(&[Batch::new().run(&work[0].2)], None);
+        gpu.submit_to(second, &[Batch::new().run(&work[1].2)], None);
+        gpu.device_wait_idle();
+        let sum = round.wrapping_mul(0x5a5a_5a5a).to_ne_bytes();
+        assert_eq!(shared.bytes().read(0, 8), [sum, sum].concat(), "round {round}");
+    }
 }
 
 /// Which of the words of 4 bytes of shared pages are whose.

@@ -124,6 +124,22 @@ impl Batch {
     }
 }
 
+/// What a sparse binding signals, and the values of timelines among it.
+///
+/// # Safety
+/// `info` and its chain are valid.
+pub unsafe fn signals_of(info: &vk::BindSparseInfo<'_>) -> Vec<(vk::Semaphore, u64)> {
+    // SAFETY: the caller's.
+    let semaphores = unsafe { slice(info.p_signal_semaphores, info.signal_semaphore_count) };
+    // SAFETY: the caller's.
+    let timeline = unsafe { chain::find::<vk::TimelineSemaphoreSubmitInfo<'_>>(info.p_next) };
+    let values = timeline.map_or(&[][..], |timeline| {
+        // SAFETY: the caller's.
+        unsafe { slice(timeline.p_signal_semaphore_values, timeline.signal_semaphore_value_count) }
+    });
+    semaphores.iter().copied().zip(values.iter().copied().chain(std::iter::repeat(0))).collect()
+}
+
 /// A command buffer in a batch.
 pub fn command(buffer: vk::CommandBuffer, device_mask: u32) -> vk::CommandBufferSubmitInfo<'static> {
     vk::CommandBufferSubmitInfo::default().command_buffer(buffer).device_mask(device_mask)

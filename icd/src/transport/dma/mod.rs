@@ -16,6 +16,17 @@
 
 #![allow(unsafe_code, reason = "calls the host driver")]
 
+/// Whether `scripts/mutations` wants this left out, or done too early or too late.
+macro_rules! mutated {
+    ($name:literal) => {{
+        #[cfg(lockstep_mutation)]
+        let mutated = kmd_sim::mutation::is_named($name);
+        #[cfg(not(lockstep_mutation))]
+        let mutated = false;
+        mutated
+    }};
+}
+
 pub mod batch;
 pub mod copies;
 pub mod schedule;
@@ -25,6 +36,7 @@ pub mod submission;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
@@ -106,9 +118,13 @@ pub struct Dma {
     outbox: Mutex<Outbox>,
     /// By timeline and value behind which they are there.
     arrivals: Mutex<HashMap<(vk::Semaphore, u64), Arrival>>,
+    /// Memory that could not be freed, and buffers over it.
+    kept: Mutex<Vec<(vk::DeviceMemory, vk::Buffer)>>,
     /// Command buffers that have completed, and whose they are.
     completed: Mutex<Vec<(vk::Queue, vk::CommandBuffer)>>,
     schedule: Mutex<Schedule>,
+    /// The host has refused something that had waited.
+    refused: AtomicBool,
     /// The schedule has changed.
     changed: Condvar,
 }
@@ -145,8 +161,10 @@ impl Dma {
             memories: Mutex::default(),
             outbox: Mutex::default(),
             arrivals: Mutex::default(),
+            kept: Mutex::default(),
             completed: Mutex::default(),
             schedule: Mutex::default(),
+            refused: AtomicBool::new(false),
             changed: Condvar::new(),
         }
     }
@@ -181,20 +199,27 @@ impl Dma {
     }
 
     /// Takes out a memory object that is about to be freed. Copies of bytes that no batch needs may still be under way:
-    /// they are waited for.
-    pub fn remove_memory(&self, memory: vk::DeviceMemory) {
+    /// they are waited for. `false`: that was not possible, and the memory is freed with the device.
+    pub fn remove_memory(&self, memory: vk::DeviceMemory) -> bool {
         if !self.has(memory) {
-            return;
+            return true;
         }
         // A submission that copies has said so when it is over.
         let schedule = lock(&self.schedule);
-        let Some(remote) = lock(&self.memories).remove(&memory) else { return };
+        let Some(remote) = lock(&self.memories).remove(&memory) else { return true };
         drop(schedule);
-        let busy: Vec<_> = remote.busy.into_iter().collect();
-        if let Err(error) = self.wait(&busy) {
-            log::warn!("copies of freed memory: {error}");
+        let busy: Vec<_> = remote.busy.into_iter().filter(|_| !mutated!("dma-free-waits")).collect();
+        match self.wait(&busy) {
+            Ok(()) | Err(vk::Result::ERROR_DEVICE_LOST) => self.discard_buffer(remote.buffer),
+            Err(error) => {
+                log::error!(
+                    "memory is freed with the device, since copies from or to it may be under way: {error}"
+                );
+                lock(&self.kept).push((memory, remote.buffer));
+                return false;
+            }
         }
-        self.discard_buffer(remote.buffer);
+        true
     }
 
     /// Whether the memory is one of those.
@@ -297,16 +322,21 @@ impl Dma {
     }
 
     /// How far a timeline has come.
-    fn counter(&self, timeline: vk::Semaphore) -> u64 {
+    fn ask(&self, timeline: vk::Semaphore) -> std::result::Result<u64, vk::Result> {
         let mut value = 0;
         // SAFETY: a timeline that is alive: ours, or in use by a batch of the application.
-        let result =
-            unsafe { (self.later.get_semaphore_counter_value)(self.fns.handle(), timeline, &raw mut value) };
-        if result == vk::Result::SUCCESS { value } else { 0 }
+        unsafe { (self.later.get_semaphore_counter_value)(self.fns.handle(), timeline, &raw mut value) }
+            .result_with_success(value)
+    }
+
+    /// How far a timeline has come, or less where the host cannot tell.
+    fn counter(&self, timeline: vk::Semaphore) -> u64 {
+        self.ask(timeline).unwrap_or(0)
     }
 
     /// Destroys what was made on the host's device, which is idle.
     pub fn destroy(&self) {
+        self.set_refused(false);
         lock(&self.schedule).destroy(&self.staging);
         for (_, arrival) in lock(&self.arrivals).drain() {
             self.staging.give_back(arrival.block);
@@ -317,6 +347,11 @@ impl Dma {
         self.staging.destroy();
         for (_, remote) in lock(&self.memories).drain() {
             self.discard_buffer(remote.buffer);
+        }
+        for (memory, buffer) in lock(&self.kept).drain(..) {
+            self.discard_buffer(buffer);
+            // SAFETY: the application has given it up, and the device is idle.
+            unsafe { self.fns.free_memory(memory, None) };
         }
     }
 }

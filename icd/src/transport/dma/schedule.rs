@@ -9,7 +9,9 @@
 #![allow(unsafe_code, reason = "submits to the host")]
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ash::vk;
 use kmd_sim::uapi::BoId;
@@ -19,6 +21,19 @@ use super::copies::Copier;
 use super::staging::{Block, Staging};
 use super::{Dma, lock};
 use crate::device::{DeviceState, QueueState};
+
+/// How long somebody waits for what the host was not given, before he looks whether the host refused it meanwhile, or
+/// lost the device.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Devices on which the host has refused something that had waited, and was not given it since.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether who asks what has happened on a device should [`Dma::retry`] first.
+pub fn any_refused() -> bool {
+    // A hint: who missed it asks again.
+    REFUSED.load(Ordering::Relaxed) != 0
+}
 
 /// What the host was not given yet.
 #[derive(Clone, Debug)]
@@ -70,12 +85,21 @@ impl Schedule {
         }
     }
 
+    /// Whether the host has all that was submitted to a queue, or to all.
+    fn is_drained(&self, queue: Option<vk::Queue>) -> bool {
+        let is_meant = |handle: &vk::Queue| queue.is_none_or(|queue| queue == *handle);
+        self.lines.iter().all(|(handle, line)| !is_meant(handle) || line.deferred.is_empty())
+    }
+
     /// Remembers what a batch that the host has will signal.
     pub(super) fn signalled(&mut self, batch: &Batch) {
-        for signal in &batch.signals {
-            if let Some(known) = self.semaphores.get_mut(&signal.semaphore) {
-                *known = signal.value.max(*known);
-            }
+        batch.signals.iter().for_each(|signal| self.will_signal(signal.semaphore, signal.value));
+    }
+
+    /// Remembers what will be signalled without the CPU, or was.
+    fn will_signal(&mut self, semaphore: vk::Semaphore, value: u64) {
+        if let Some(known) = self.semaphores.get_mut(&semaphore) {
+            *known = value.max(*known);
         }
     }
 }
@@ -116,25 +140,47 @@ impl Dma {
             line.deferred.extend(rest.into_iter().map(Deferred::Batch));
             line.deferred.extend((fence != vk::Fence::null()).then_some(Deferred::Fence(fence)));
         }
-        self.drain(&mut schedule);
+        self.drain_later(&mut schedule);
         Ok(())
     }
 
-    /// Signals a semaphore from the CPU, and submits what waited for it.
+    /// Has the host signal semaphores other than by a batch, and submits what waited for them.
     pub fn signal(
         &self,
-        info: &vk::SemaphoreSignalInfo<'_>,
+        signals: &[(vk::Semaphore, u64)],
         signal: impl FnOnce() -> vk::Result,
     ) -> vk::Result {
         let mut schedule = self.schedule();
         let result = signal();
         if result == vk::Result::SUCCESS {
-            if let Some(known) = schedule.semaphores.get_mut(&info.semaphore) {
-                *known = info.value.max(*known);
-            }
-            self.drain(&mut schedule);
+            signals.iter().for_each(|(semaphore, value)| schedule.will_signal(*semaphore, *value));
+            self.drain_later(&mut schedule);
         }
         result
+    }
+
+    /// Waits by the host for what it may not have been given yet.
+    pub fn wait_by(&self, timeout: u64, wait: impl Fn(u64) -> vk::Result) -> vk::Result {
+        let mut left = timeout;
+        loop {
+            if let Err(error) = self.retry() {
+                return error;
+            }
+            let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+            // Who has the schedule may be waiting for the device.
+            let drained = self.schedule.try_lock().is_ok_and(|schedule| schedule.is_drained(None));
+            let now = if drained { left } else { left.min(patience) };
+            let result = wait(now);
+            if result != vk::Result::TIMEOUT || now == left {
+                return result;
+            }
+            left = if left == u64::MAX { left } else { left - now };
+        }
+    }
+
+    /// Tries again to submit what had waited and was refused: whoever asks what has happened may wait for it.
+    pub fn retry(&self) -> Result<(), vk::Result> {
+        if self.refused.load(Ordering::Relaxed) { self.drain(&mut self.schedule()) } else { Ok(()) }
     }
 
     /// Calls the host with queues that nobody else uses meanwhile: Lockstep submits from any thread.
@@ -147,8 +193,8 @@ impl Dma {
     pub fn wait_idle(&self, queue: Option<vk::Queue>) -> Result<(), vk::Result> {
         let is_meant = |handle: &vk::Queue| queue.is_none_or(|queue| queue == *handle);
         let mut schedule = self.schedule();
-        while schedule.lines.iter().any(|(handle, line)| is_meant(handle) && !line.deferred.is_empty()) {
-            schedule = self.changed.wait(schedule).unwrap_or_else(PoisonError::into_inner);
+        while !schedule.is_drained(queue) {
+            schedule = self.wait_changed(schedule)?;
         }
         let lines = schedule.lines.iter().filter(|(handle, _)| is_meant(handle));
         let last: Vec<_> = lines.filter_map(|(_, line)| line.last).collect();
@@ -162,7 +208,7 @@ impl Dma {
         let schedule = self.schedule();
         let waiting =
             |line: &Line| line.last_waiting.is_some_and(|(timeline, seqno)| self.counter(timeline) < seqno);
-        if schedule.lines.values().any(waiting) {
+        if mutated!("dma-in-flight-waits") || schedule.lines.values().any(waiting) {
             return Ok(());
         }
         let last: Vec<_> = schedule.lines.values().filter_map(|line| line.last).collect();
@@ -181,8 +227,14 @@ impl Dma {
         // Nothing is submitted until it is mapped: later batches bring back what they write.
         let mut schedule = self.schedule();
         let missing = device.km.bo_missing(bo);
-        if !missing.is_empty() {
-            self.fetch(&mut schedule, device, memory, &missing)?;
+        if !missing.is_empty() && !mutated!("dma-fetch") {
+            match self.fetch(&mut schedule, device, memory, &missing) {
+                // What it wrote is undefined, what the CPU wrote is not.
+                Err(vk::Result::ERROR_DEVICE_LOST) => {
+                    log::warn!("memory of a lost device is mapped as last known");
+                }
+                result => result?,
+            }
         }
         Ok(map())
     }
@@ -224,16 +276,41 @@ impl Dma {
     }
 
     fn is_ready(&self, schedule: &Schedule, batch: &Batch, signals: &HashMap<vk::Semaphore, u64>) -> bool {
-        batch.waits.iter().all(|wait| {
-            // By valid usage, a binary semaphore is signalled by something that the host has already.
-            let Some(known) = schedule.semaphores.get(&wait.semaphore) else { return true };
-            let known = signals.get(&wait.semaphore).map_or(*known, |value| *known.max(value));
-            wait.value <= known || wait.value <= self.counter(wait.semaphore)
-        })
+        mutated!("dma-deferral")
+            || batch.waits.iter().all(|wait| {
+                // By valid usage, a binary semaphore is signalled by something that the host has already.
+                let Some(known) = schedule.semaphores.get(&wait.semaphore) else { return true };
+                let known = signals.get(&wait.semaphore).map_or(*known, |value| *known.max(value));
+                wait.value <= known || wait.value <= self.counter(wait.semaphore)
+            })
     }
 
     /// Submits what waited and need not any more. What a lost device will never be given is forgotten: its waits end.
-    fn drain(&self, schedule: &mut Schedule) {
+    /// What the host refuses stays, and is tried again: the application was told that it was submitted.
+    fn drain(&self, schedule: &mut Schedule) -> Result<(), vk::Result> {
+        let result = self.drain_all(schedule);
+        self.changed.notify_all();
+        self.set_refused(result.is_err());
+        result
+    }
+
+    /// Says whether something waits for the host to take it.
+    pub(super) fn set_refused(&self, refused: bool) {
+        match (self.refused.swap(refused, Ordering::Relaxed), refused) {
+            (false, true) => _ = REFUSED.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = REFUSED.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Submits what waited and need not any more, for who has no business with it.
+    fn drain_later(&self, schedule: &mut Schedule) {
+        if let Err(error) = self.drain(schedule) {
+            log::warn!("a batch that had waited is submitted later: {error}");
+        }
+    }
+
+    fn drain_all(&self, schedule: &mut Schedule) -> Result<(), vk::Result> {
         let mut progress = true;
         while std::mem::take(&mut progress) {
             for handle in schedule.lines.keys().copied().collect::<Vec<_>>() {
@@ -244,17 +321,29 @@ impl Dma {
                         Err(vk::Result::ERROR_DEVICE_LOST) => {
                             schedule.lines.values_mut().for_each(|line| line.deferred.clear());
                         }
-                        Err(error) => {
-                            // It stays, and is tried again: the application was told that it was submitted.
-                            log::error!("a batch that had waited could not be submitted: {error}");
-                            self.changed.notify_all();
-                            return;
-                        }
+                        Err(error) => return Err(error),
                     }
                 }
             }
         }
-        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits until the schedule has changed, or may have: not for ever, and not if the device is lost.
+    fn wait_changed<'a>(
+        &self,
+        mut schedule: MutexGuard<'a, Schedule>,
+    ) -> Result<MutexGuard<'a, Schedule>, vk::Result> {
+        if self.refused.load(Ordering::Relaxed) {
+            self.drain(&mut schedule)?;
+        }
+        if schedule.lines.values().any(|line| self.ask(line.sent) == Err(vk::Result::ERROR_DEVICE_LOST)) {
+            schedule.lines.values_mut().for_each(|line| line.deferred.clear());
+            self.changed.notify_all();
+            return Err(vk::Result::ERROR_DEVICE_LOST);
+        }
+        let waited = self.changed.wait_timeout(schedule, PATIENCE);
+        Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// How often something that had waited was submitted, or refused.
@@ -263,15 +352,15 @@ impl Dma {
     }
 
     /// Waits until that has happened again; `false` if nothing is waiting.
-    pub fn wait_drained(&self, seen: u64) -> bool {
+    pub fn wait_drained(&self, seen: u64) -> Result<bool, vk::Result> {
         let mut schedule = self.schedule();
         while schedule.drained == seen {
-            if schedule.lines.values().all(|line| line.deferred.is_empty()) {
-                return false;
+            if schedule.is_drained(None) {
+                return Ok(false);
             }
-            schedule = self.changed.wait(schedule).unwrap_or_else(PoisonError::into_inner);
+            schedule = self.wait_changed(schedule)?;
         }
-        true
+        Ok(true)
     }
 
     /// Submits the next batch of a queue that waited, if it need not any more.

@@ -82,15 +82,17 @@ impl Staging {
     /// Shows the device what the CPU wrote to a block.
     pub fn flush(&self, block: &Block) -> Result<(), vk::Result> {
         let range = vk::MappedMemoryRange::default().memory(block.memory).size(vk::WHOLE_SIZE);
+        let needless = block.coherent || mutated!("dma-staging-flush");
         // SAFETY: the memory is mapped, all of it.
-        if block.coherent { Ok(()) } else { unsafe { self.fns.flush_mapped_memory_ranges(&[range]) } }
+        if needless { Ok(()) } else { unsafe { self.fns.flush_mapped_memory_ranges(&[range]) } }
     }
 
     /// Shows the CPU what the device wrote to a block.
     pub fn invalidate(&self, block: &Block) -> Result<(), vk::Result> {
         let range = vk::MappedMemoryRange::default().memory(block.memory).size(vk::WHOLE_SIZE);
+        let needless = block.coherent || mutated!("dma-staging-invalidate");
         // SAFETY: the memory is mapped, all of it.
-        if block.coherent { Ok(()) } else { unsafe { self.fns.invalidate_mapped_memory_ranges(&[range]) } }
+        if needless { Ok(()) } else { unsafe { self.fns.invalidate_mapped_memory_ranges(&[range]) } }
     }
 
     /// Destroys all blocks that were given back.

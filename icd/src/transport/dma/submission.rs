@@ -82,6 +82,9 @@ impl Dma {
             }
             Ok(())
         });
+        if mutated!("dma-upload-late") && package.upload.is_some() {
+            package.steps.rotate_left(1);
+        }
         if package.ours_is_last && fence != vk::Fence::null() {
             package.steps.push(Batch::default());
         }
@@ -141,7 +144,7 @@ impl Dma {
         self.recycle(line);
         let mut prologue = Batch::default();
         for (handle, other, value) in sent {
-            if value > line.seen.get(&handle).copied().unwrap_or(0) {
+            if value > line.seen.get(&handle).copied().unwrap_or(0) && !mutated!("dma-upload-elsewhere") {
                 prologue.waits.push(semaphore(other, value, ALL));
                 package.seen.push((handle, value));
             }
@@ -150,7 +153,8 @@ impl Dma {
             for block in &outbox.blocks {
                 self.staging.flush(block)?;
             }
-            let commands = line.copier.record(&outbox.copies)?;
+            let copies = if mutated!("dma-upload") { &[] } else { &outbox.copies[..] };
+            let commands = line.copier.record(copies)?;
             package.upload = Some(commands);
             prologue.commands.push(command(commands, 0));
             prologue.signals.push(semaphore(line.sent, line.value + 1, ALL));
@@ -184,16 +188,22 @@ impl Dma {
         if let Some(readback) = outbox.readbacks.iter().find(|readback| readback.seqno == seqno) {
             let commands = self.bring_back(line, readback)?;
             package.arrivals.push((timeline, seqno));
-            if self.apart || !readback.after.is_empty() {
+            if mutated!("dma-readback-early") {
+                step.commands.insert(0, command(commands, 0));
+            }
+            let apart = self.apart && !mutated!("dma-readback-apart");
+            if apart || !readback.after.is_empty() {
                 line.executed.1 += 1;
                 let executed = semaphore(line.executed.0, line.executed.1, ALL);
                 step.signals.push(executed);
                 package.push(std::mem::take(&mut step));
-                let after = readback.after.iter();
+                let after = readback.after.iter().filter(|_| !mutated!("dma-readback-order"));
                 step.waits = after.map(|(other, value)| semaphore(*other, *value, ALL)).collect();
                 step.waits.push(executed);
             }
-            step.commands.push(command(commands, 0));
+            if !mutated!("dma-readback-early") {
+                step.commands.push(command(commands, 0));
+            }
         }
         step.signals.push(semaphore(timeline, seqno, ALL));
         package.push_ours(step);
@@ -238,7 +248,7 @@ impl Dma {
         }
         let block = self.staging.take(used, Direction::Down)?;
         let to = block.buffer;
-        let copies = copies.into_iter();
+        let copies = copies.into_iter().filter(|_| !mutated!("dma-readback"));
         let copies = copies.map(|(buffer, from, at, size)| Copy { from: Some((buffer, from)), to, at, size });
         match line.copier.record(&copies.collect::<Vec<_>>()) {
             Ok(commands) => Ok((block, commands, places)),
@@ -252,7 +262,7 @@ impl Dma {
     /// Takes back what the device is done with.
     fn recycle(&self, line: &mut Line) {
         if !line.uploads.is_empty() {
-            let done = self.counter(line.sent);
+            let done = if mutated!("dma-staging-reuse") { u64::MAX } else { self.counter(line.sent) };
             while let Some((_, commands, blocks)) = line.uploads.pop_front_if(|(value, ..)| *value <= done) {
                 line.copier.give_back(commands);
                 blocks.into_iter().for_each(|block| self.staging.give_back(block));
@@ -265,9 +275,6 @@ impl Dma {
     }
 
     fn host_submit(&self, queue: vk::Queue, steps: &mut [Batch], fence: vk::Fence) -> Result<(), vk::Result> {
-        if steps.is_empty() && fence == vk::Fence::null() {
-            return Ok(());
-        }
         let infos: Vec<_> = steps.iter_mut().map(Batch::info).collect();
         let count = u32::try_from(infos.len()).unwrap_or(u32::MAX);
         // SAFETY: batches of the application and ours, which live until the call returns; nobody else uses the queue
@@ -284,8 +291,10 @@ impl Dma {
         missing: &[Range<u64>],
     ) -> Result<(), vk::Result> {
         // All that was written: by batches, and to memory by what went ahead of them.
-        let sent = |line: &Line| (line.value > 0).then_some((line.sent, line.value));
-        let waits = schedule.lines.values().flat_map(|line| line.last.into_iter().chain(sent(line)));
+        let last = |line: &Line| line.last.filter(|_| !mutated!("dma-fetch-behind-batches"));
+        let carried = |line: &Line| line.value > 0 && !mutated!("dma-fetch-behind-uploads");
+        let sent = |line: &Line| carried(line).then_some((line.sent, line.value));
+        let waits = schedule.lines.values().flat_map(|line| last(line).into_iter().chain(sent(line)));
         let waits: Vec<_> = waits.map(|(timeline, value)| semaphore(timeline, value, ALL)).collect();
         // Without any, nothing was ever submitted.
         let Some(line) = schedule.lines.values_mut().next() else { return Ok(()) };
@@ -303,22 +312,24 @@ impl Dma {
         }
         line.value = value;
         if let Err(error) = self.wait(&[(sent, value)]) {
-            // The device may be writing it.
+            // The device may be reading the one, and writing the other.
+            if let Some(remote) = lock(&self.memories).get_mut(&memory) {
+                remote.busy.insert(sent, value);
+            }
             line.uploads.push_back((value, commands, vec![block]));
             return Err(error);
         }
         line.copier.give_back(commands);
         // All that was under way has completed: it is put into images before this is.
-        device.km.retire_completed();
-        let image = self.staging.invalidate(&block).and_then(|()| self.image(memory).map_err(vk_result)).map(
-            |image| {
-                let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-                for (bytes, part) in missing.iter().zip(&parts) {
-                    let len = size(bytes.end - bytes.start);
-                    image.copy_span(size(bytes.start), &block.bytes, size(part.start), len);
-                }
-            },
-        );
+        let retired = device.retire_completed();
+        let visible = retired.and_then(|()| self.staging.invalidate(&block));
+        let image = visible.and_then(|()| self.image(memory).map_err(vk_result)).map(|image| {
+            let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+            for (bytes, part) in missing.iter().zip(&parts) {
+                let len = size(bytes.end - bytes.start);
+                image.copy_span(size(bytes.start), &block.bytes, size(part.start), len);
+            }
+        });
         self.staging.give_back(block);
         image
     }

@@ -274,7 +274,7 @@ impl World {
     pub(super) fn retire(&mut self) {
         self.say(|| "retire".into());
         let asked = self.host.asked();
-        self.device.retire_completed();
+        self.device.retire_completed().unwrap();
         if self.batches.iter().all(|batch| batch.retired) && !self.refused {
             assert_eq!(self.host.asked(), asked, "nothing is pending");
         }
