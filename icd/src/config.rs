@@ -87,6 +87,8 @@ pub struct Config {
     pub transport: Transport,
     /// `LOCKSTEP_STATS`: where counters are written.
     pub stats: Option<PathBuf>,
+    /// `LOCKSTEP_TRACE`: where a timeline is written.
+    pub trace: Option<PathBuf>,
     /// `LOCKSTEP_LOG`; `None` for the default.
     pub log: Option<LevelFilter>,
 }
@@ -159,6 +161,7 @@ impl Config {
             readback,
             transport,
             stats: path(c"LOCKSTEP_STATS"),
+            trace: path(c"LOCKSTEP_TRACE"),
             log,
         })
     }
@@ -211,6 +214,7 @@ mod tests {
             (c"LOCKSTEP_TRANSPORT", "dma"),
             (c"LOCKSTEP_READBACK", "lazy"),
             (c"LOCKSTEP_STATS", "/s"),
+            (c"LOCKSTEP_TRACE", "/t"),
             (c"LOCKSTEP_LOG", "trace"),
         ]);
         let expected = Config {
@@ -221,6 +225,7 @@ mod tests {
             readback: Readback::Lazy,
             transport: Transport::Dma,
             stats: Some("/s".into()),
+            trace: Some("/t".into()),
             log: Some(LevelFilter::Trace),
         };
         assert_eq!(config, Ok(expected));

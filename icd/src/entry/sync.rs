@@ -15,6 +15,7 @@ use super::{DEVICES, QUEUES, point, state};
 use crate::chain;
 use crate::device::DeviceState;
 use crate::host::commands::Commands;
+use crate::trace::in_host;
 use crate::transport::dma::Dma;
 
 /// Returns a result of the host after what it reports is visible.
@@ -31,10 +32,10 @@ pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Re
     let state = state!(QUEUES, queue);
     // SAFETY: valid usage.
     let wait = || unsafe { (state.device.fns.fp_v1_0().queue_wait_idle)(queue) };
-    let result = match state.device.dma() {
+    let result = in_host(|| match state.device.dma() {
         Some(dma) => dma.wait_idle(Some(queue)).map_or_else(|error| error, |()| dma.alone(wait)),
         None => wait(),
-    };
+    });
     completed(&state.device, result)
 }
 
@@ -44,10 +45,10 @@ pub(super) unsafe extern "system" fn device_wait_idle(device: vk::Device) -> vk:
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let wait = || unsafe { (state.fns.fp_v1_0().device_wait_idle)(device) };
-    let result = match state.dma() {
+    let result = in_host(|| match state.dma() {
         Some(dma) => dma.wait_idle(None).map_or_else(|error| error, |()| dma.alone(wait)),
         None => wait(),
-    };
+    });
     completed(&state, result)
 }
 
@@ -62,7 +63,8 @@ pub(super) unsafe extern "system" fn wait_for_fences(
     point!("vkWaitForFences");
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
-    let result = unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
+    let wait = || unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
+    let result = in_host(wait);
     completed(&state, result)
 }
 
@@ -92,7 +94,7 @@ pub(super) unsafe extern "system" fn wait_semaphores(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.wait_semaphores else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, info, timeout) };
+    let result = in_host(|| unsafe { host(device, info, timeout) });
     completed(&state, result)
 }
 
@@ -124,7 +126,7 @@ pub(super) unsafe extern "system" fn signal_semaphore(
         // What waits for the signal was not submitted yet, and is flushed for then.
         // SAFETY: valid usage.
         Some(dma) => dma.signal(unsafe { &*info }, signal),
-        None => state.flush().map_or_else(|error| error, |()| signal()),
+        None => state.flush().map_or_else(|error| error, |()| in_host(signal)),
     }
 }
 
@@ -236,7 +238,7 @@ pub(super) unsafe extern "system" fn acquire_next_image(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.acquire_next_image else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, swapchain, timeout, semaphore, fence, index) };
+    let result = in_host(|| unsafe { host(device, swapchain, timeout, semaphore, fence, index) });
     completed(&state, result)
 }
 
@@ -250,7 +252,7 @@ pub(super) unsafe extern "system" fn acquire_next_image2(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.acquire_next_image2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, info, index) };
+    let result = in_host(|| unsafe { host(device, info, index) });
     completed(&state, result)
 }
 
@@ -265,6 +267,6 @@ pub(super) unsafe extern "system" fn wait_for_present(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.wait_for_present else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, swapchain, present_id, timeout) };
+    let result = in_host(|| unsafe { host(device, swapchain, present_id, timeout) });
     completed(&state, result)
 }

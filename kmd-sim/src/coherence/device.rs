@@ -16,7 +16,7 @@ use rangemap::RangeSet;
 
 use super::bo::BoId;
 use super::fence::{Context, ContextId, Fence, FenceQueue, Taken};
-use super::state::{State, Tracking, nanos_since};
+use super::state::{State, Tracking, lock, nanos_since};
 use super::validation::parts;
 use super::write_set::Writes;
 use crate::coherence::merge::Neighbours;
@@ -29,6 +29,7 @@ use crate::sync::machine::AtomicBool;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, Weak, fence};
 use crate::sys::pages::to_usize;
 use crate::sys::signals::Blocked;
+use crate::trace::{self, Args, Event};
 
 /// A context with batches that have completed, its place, and how far it has come.
 type PassedContext<H> = (usize, Arc<Context<<H as HostDevice>::Timeline>>, u64);
@@ -92,8 +93,7 @@ impl<H: HostDevice> Device<H> {
     pub(crate) fn reserve(&self) -> Reservation<'_, H> {
         loop {
             let signals = self.serves_faults().then(Blocked::begin);
-            // A panic under the reservation ends the process in a driver; tests go on.
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = lock(&self.state);
             if signals.is_some() || !state.serves_faults() {
                 return Reservation { state, _signals: signals };
             }
@@ -286,6 +286,11 @@ impl<H: HostDevice> State<H> {
         if crate::mutation::leaves_out() {
             return Ok(());
         }
+        let begun = self.origin.begin_flush();
+        self.traced(Event::Flush, 0, begun, Self::flush_dirty)
+    }
+
+    fn flush_dirty(&mut self) -> Result<()> {
         self.scan()?;
         let mut dirty_bos = std::mem::take(&mut self.dirty_bos);
         self.watch.begin(&mut dirty_bos);
@@ -294,12 +299,31 @@ impl<H: HostDevice> State<H> {
         }
         let start = Instant::now();
         for id in dirty_bos {
-            self.stats.bytes_flushed += self.flush_bo(id);
+            let flush = |state: &mut Self| state.flush_bo(id);
+            self.stats.bytes_flushed += self.traced(Event::FlushObject, id.0, trace::now(), flush);
         }
         // Stores to write-combining host memory must have left the CPU before the device is told.
         fence(Ordering::SeqCst);
         self.stats.flush_ns += nanos_since(start);
         Ok(())
+    }
+
+    /// Does something that, where there is a recorder, began at `begun`, and records it with what was flushed by it.
+    fn traced<R>(
+        &mut self,
+        event: Event,
+        object: u64,
+        begun: Option<Instant>,
+        op: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let Some(begun) = begun else { return op(self) };
+        let before = (self.stats.pages_dirty, self.stats.cpu_bytes_written);
+        let result = op(self);
+        let pages = self.stats.pages_dirty - before.0;
+        let bytes = self.stats.cpu_bytes_written - before.1;
+        let args = Args { pages, bytes, ..Args::default() };
+        self.origin.record(event, object, begun, nanos_since(begun), args);
+        result
     }
 
     /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
@@ -311,7 +335,7 @@ impl<H: HostDevice> State<H> {
         tracking.arena.update_populated()?;
         let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
         let (bos, dirty_bos) = (&self.bos, &mut self.dirty_bos);
-        let mut at = 0;
+        let (mut at, mut pages) = (0, 0);
         while let Some(stretch) = arena.next_populated(at) {
             at = stretch.end;
             self.stats.scans += 1;
@@ -324,6 +348,7 @@ impl<H: HostDevice> State<H> {
                         dirty_bos.push(*id);
                     }
                 }
+                pages += run.end - run.start;
                 gathered.report(run);
             })?;
         }
@@ -337,7 +362,9 @@ impl<H: HostDevice> State<H> {
                 dirty.scan(node.start, &[], gathered);
             }
         }
-        self.stats.scan_ns += nanos_since(start);
+        let took = nanos_since(start);
+        self.stats.scan_ns += took;
+        self.origin.record(Event::Scan, 0, start, took, Args { pages, ..Args::default() });
         Ok(())
     }
 
@@ -378,6 +405,7 @@ impl<H: HostDevice> State<H> {
         let twin = caps.is_some_and(|caps| !caps.reports_only_written);
         let watches = caps.is_some_and(|caps| caps.reports_only_written && caps.sees_kernel_writes);
         let mut flushed = 0;
+        let mut runs = self.origin.runs(Event::Dirty, id.0);
         for (page, reported) in dirty() {
             self.stats.pages_dirty += u64::from(reported);
             let parts = parts(&pending, page);
@@ -392,6 +420,9 @@ impl<H: HostDevice> State<H> {
             let changed = self.with_page(id, page, flush).unwrap_or(0);
             if watches {
                 self.watch.compared(id, page, reported, changed != 0, &mut self.stats);
+            }
+            if reported || changed != 0 {
+                runs.page(page, changed);
             }
             self.stats.cpu_bytes_written += changed;
             flushed += changed;

@@ -25,9 +25,10 @@ use crate::mmu::tracker::{Readback, Tracker, TrackerChoice};
 use crate::mmu::uffd::Faults;
 use crate::stats::Stats;
 use crate::svga::HostDevice;
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
+use crate::trace::{self, Args, Event, Origin};
 use crate::ttm::bo::BufferObject;
 use crate::vmwgfx::page_dirty::BoDirty;
 
@@ -75,6 +76,7 @@ pub(super) struct Pages<'a> {
     stats: &'a mut Stats,
     id: BoId,
     unsent: &'a mut BTreeSet<BoId>,
+    origin: Origin,
 }
 
 impl Pages<'_> {
@@ -104,15 +106,20 @@ impl Pages<'_> {
     /// Takes the device's changes in `bytes` of the object over.
     pub(super) fn pull(&mut self, bytes: &Range<u64>) {
         self.stats.bytes_compared += bytes.end - bytes.start;
+        let mut runs = self.origin.runs(Event::Pulled, self.id.0);
         for page in pages_of(bytes) {
-            self.stats.bytes_pulled += self.with(page, |at| at.pull(&in_page(bytes, page)));
+            let changed = self.with(page, |at| at.pull(&in_page(bytes, page)));
+            self.stats.bytes_pulled += changed;
+            runs.page(page, changed);
         }
     }
 
-    /// Gives a page its first content.
-    pub(super) fn adopt(&mut self, page: u64, state: PageState) {
+    /// Gives a page its first content. Returns how many bytes that changed.
+    pub(super) fn adopt(&mut self, page: u64, state: PageState) -> u64 {
         self.stats.bytes_compared += self.tbo.bytes_in(page);
-        self.stats.bytes_pulled += self.with(page, |page| page.adopt(state));
+        let changed = self.with(page, |page| page.adopt(state));
+        self.stats.bytes_pulled += changed;
+        changed
     }
 }
 
@@ -154,6 +161,8 @@ pub struct State<H: HostDevice> {
     pub(super) sent: BTreeSet<BoId>,
     /// The number of the last submission.
     pub(super) order: u64,
+    /// Who its events come from.
+    pub(super) origin: Origin,
     pub(crate) stats: Stats,
 }
 
@@ -184,6 +193,7 @@ impl<H: HostDevice> State<H> {
             unsent: BTreeSet::new(),
             sent: BTreeSet::new(),
             order: 0,
+            origin: Origin::new(),
             stats: Stats::default(),
         }
     }
@@ -239,6 +249,9 @@ impl<H: HostDevice> State<H> {
         let Some(bo) = self.bos.get_mut(&id) else { return };
         let (mapped, coherent) = (std::mem::replace(&mut bo.mapped, true), bo.sync == Sync::Coherent);
         self.stats.maps += 1;
+        let event = if coherent { Event::Map } else { Event::MapExplicit };
+        let args = Args { pages: bo.tbo.num_pages(), bytes: bo.tbo.size(), ..Args::default() };
+        self.origin.instant(event, id.0, args);
         if coherent && !mapped {
             self.mapped.insert(id);
             self.unready(id);
@@ -249,6 +262,7 @@ impl<H: HostDevice> State<H> {
     /// Unmaps a buffer object. What the CPU wrote stays, and reaches the device at the next flush.
     pub(crate) fn bo_unmap(&mut self, id: BoId) {
         self.take_placed(id);
+        self.origin.instant(Event::Unmap, id.0, Args::default());
         if self.mapped.remove(&id) {
             let pending = self.pending(id);
             self.unready(id);
@@ -356,6 +370,7 @@ impl<H: HostDevice> State<H> {
             stats: &mut self.stats,
             id,
             unsent: &mut self.unsent,
+            origin: self.origin,
         })
     }
 
@@ -404,6 +419,7 @@ impl<H: HostDevice> State<H> {
             return Ok(());
         }
         let mapping = bo.mapping.as_ref().ok_or(Error::Invalid)?;
+        let start = trace::now();
         let (offset, len) = (to_usize(bytes.start), to_usize(bytes.end - bytes.start));
         if to_host {
             mapping.host.copy_from(&mapping.application, offset, len);
@@ -412,8 +428,28 @@ impl<H: HostDevice> State<H> {
             mapping.application.copy_from(&mapping.host, offset, len);
             self.stats.explicit_bytes_invalidated += len as u64;
         }
+        if let Some(start) = start {
+            let event = if to_host { Event::CopyToHost } else { Event::CopyFromHost };
+            let args = Args { bytes: len as u64, ..Args::default() };
+            self.origin.record(event, id.0, start, nanos_since(start), args);
+        }
         Ok(())
     }
+}
+
+/// Takes the reservation. Where that takes waiting, the wait is recorded.
+pub(super) fn lock<H: HostDevice>(state: &Mutex<State<H>>) -> MutexGuard<'_, State<H>> {
+    // A panic under the reservation ends the process in a driver; tests go on.
+    let wait = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    if trace::recorder().is_none() {
+        return wait();
+    }
+    state.try_lock().unwrap_or_else(|_| {
+        let start = Instant::now();
+        let state = wait();
+        state.origin.record(Event::Reservation, 0, start, nanos_since(start), Args::default());
+        state
+    })
 }
 
 pub(super) fn nanos_since(start: Instant) -> u64 {
