@@ -1,7 +1,8 @@
 //! `LOCKSTEP_TRACE` tells when what was written travelled, to the page and the byte.
 
 use lockstep_harness::{
-    Buffer, Gpu, Kind, PAGE, lockstep_under_test, paravirtual_under_test, pattern, process, skip,
+    Buffer, Gpu, Kind, PAGE, loader, lockstep_under_test, paravirtual_under_test, pattern, process, skip,
+    tracker,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -218,6 +219,41 @@ fn a_forked_child_writes_no_timeline() {
     let (events, output) = events_of("child_has_a_child_that_exits", &directory.path().join("trace.json"));
     assert_eq!(process::value_of(&output, "written_by_child"), "false");
     assert_eq!(named(&events, "flush").len(), 3);
+}
+
+/// Whether this process may serve page faults of the kernel.
+fn may_serve() -> bool {
+    // SAFETY: The call has no condition; the descriptor serves nothing.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    // SAFETY: Closes what was just made, or fails.
+    unsafe { libc::close(i32::try_from(fd).expect("a descriptor")) == 0 }
+}
+
+#[test]
+#[ignore = "a child of the test below"]
+fn child_reads_lazily() {
+    loader::set("LOCKSTEP_READBACK", "lazy");
+    three_submissions(&Gpu::new());
+}
+
+#[test]
+fn the_thread_that_serves_touches_records_too() {
+    if !lockstep_under_test() || !["auto", "uffd"].contains(&tracker().as_str()) || !may_serve() {
+        return skip("nothing here serves page faults");
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (events, _) = events_of("child_reads_lazily", &directory.path().join("trace.json"));
+    let serves = named(&events, "lazy serve");
+    let bytes: Vec<_> = serves.iter().map(|serve| number(&serve["args"]["bytes"])).collect();
+    // All of the target, nothing, and what was changed.
+    assert_eq!((bytes.len(), bytes[1..].iter().sum::<u64>()), (3, CHANGED.iter().sum::<usize>() as u64));
+    for serve in &serves {
+        let thread = named(&events, "thread_name").into_iter().find(|thread| thread["tid"] == serve["tid"]);
+        assert_eq!(thread.expect("a name")["args"]["name"], "lockstep-faults");
+    }
+    for pulled in named(&events, "pulled") {
+        around(&events, "lazy serve", pulled);
+    }
 }
 
 #[test]
