@@ -14,11 +14,12 @@ use kmd_sim::trace::{self, Args, CALLERS, Event, Form, Record, Recorder};
 use serde::Serialize;
 
 /// What is recorded here, by its number.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "host",
     "vkQueueSubmit",
     "vkQueueSubmit2",
     "vkQueueBindSparse",
+    "vkQueuePresentKHR",
     "vkQueueWaitIdle",
     "vkDeviceWaitIdle",
     "vkWaitForFences",

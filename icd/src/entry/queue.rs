@@ -12,7 +12,7 @@ use super::{QUEUES, code, point, slice, state};
 use crate::chain;
 use crate::device::QueueState;
 use crate::submission::{Batches, Batches2};
-use crate::trace::in_host;
+use crate::trace::{self, in_host};
 use crate::transport::dma::batch::Batch;
 
 /// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the CPU
@@ -140,6 +140,7 @@ pub(super) unsafe extern "system" fn queue_present(
     queue: vk::Queue,
     info: *const vk::PresentInfoKHR<'_>,
 ) -> vk::Result {
+    let _span = trace::command(const { trace::index("vkQueuePresentKHR") });
     let state = state!(QUEUES, queue);
     let Some(host) = state.device.later.queue_present else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: the application's own arguments.

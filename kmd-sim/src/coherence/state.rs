@@ -455,3 +455,56 @@ pub(super) fn lock<H: HostDevice>(state: &Mutex<State<H>>) -> MutexGuard<'_, Sta
 pub(super) fn nanos_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::sys::thread;
+
+    struct Nothing;
+
+    impl HostDevice for Nothing {
+        type Memory = ();
+        type Timeline = ();
+
+        fn map(&self, (): (), _: u64) -> Result<SharedMem> {
+            Err(Error::Invalid)
+        }
+
+        fn seqno(&self, (): ()) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_reservation_is_on_the_timeline() {
+        let recorder = trace::begin();
+        let waits = |thread: u32| {
+            let is_one = |it: &trace::Record| it.code == Event::Reservation as u16 && it.thread == thread;
+            recorder.records().filter(is_one).count()
+        };
+        let state = Mutex::new(State::<Nothing>::new(0, TrackerChoice::Auto, Readback::Eager, Weak::new()));
+        let waiter = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            let held = lock(&state);
+            scope.spawn(|| {
+                waiter.store(thread::id(), Ordering::Relaxed);
+                drop(lock(&state));
+            });
+            let sleeps = || {
+                let stat = std::fs::read_to_string(format!(
+                    "/proc/self/task/{}/stat",
+                    waiter.load(Ordering::Relaxed)
+                ));
+                stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')))
+            };
+            while !sleeps() {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert_eq!((waits(waiter.into_inner()), waits(thread::id())), (1, 0));
+    }
+}
