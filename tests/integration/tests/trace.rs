@@ -32,13 +32,13 @@ fn number(value: &Value) -> u64 {
 
 /// Beginning and end in nanoseconds.
 fn span(event: &Value) -> (u64, u64) {
-    let nanos = |value: &Value| {
+    let nanos = |value: &Value| -> u64 {
         if value.is_null() && event["ph"] == "i" {
             return 0;
         }
         let nanos = value.as_f64().unwrap_or_else(|| panic!("no time in {event}")) * 1000.0;
         assert!(nanos >= 0.0 && (nanos - nanos.round()).abs() < 0.01, "{event}");
-        nanos.round() as u64
+        format!("{nanos:.0}").parse().expect("a number")
     };
     (nanos(&event["ts"]), nanos(&event["ts"]) + nanos(&event["dur"]))
 }
