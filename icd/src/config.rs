@@ -89,6 +89,8 @@ pub struct Config {
     pub transport: Transport,
     /// `LOCKSTEP_STATS`: where counters are written.
     pub stats: Option<PathBuf>,
+    /// `LOCKSTEP_TRACE`: where a timeline is written.
+    pub trace: Option<PathBuf>,
     /// `LOCKSTEP_LOG`; `None` for the default.
     pub log: Option<LevelFilter>,
 }
@@ -168,6 +170,7 @@ impl Config {
             policy,
             transport,
             stats: path(c"LOCKSTEP_STATS"),
+            trace: path(c"LOCKSTEP_TRACE"),
             log,
         })
     }
@@ -221,6 +224,7 @@ mod tests {
             (c"LOCKSTEP_READBACK", "lazy"),
             (c"LOCKSTEP_POLICY", "series"),
             (c"LOCKSTEP_STATS", "/s"),
+            (c"LOCKSTEP_TRACE", "/t"),
             (c"LOCKSTEP_LOG", "trace"),
         ]);
         let expected = Config {
@@ -232,6 +236,7 @@ mod tests {
             policy: Method::Series,
             transport: Transport::Dma,
             stats: Some("/s".into()),
+            trace: Some("/t".into()),
             log: Some(LevelFilter::Trace),
         };
         assert_eq!(config, Ok(expected));

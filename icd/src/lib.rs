@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`entry`] | entry points, by chapter of the specification, and the loader's interface |
 //! | [`host`] | finding and loading the host driver |
-//! | [`config`], [`logger`], [`stats`], [`fork`] | options, log lines, counters, forks |
+//! | [`config`], [`logger`], [`stats`], [`trace`], [`fork`] | options, log lines, counters, timeline, forks |
 //! | [`instance`], [`device`] | per-handle state |
 //! | [`request`] | what the host is asked for when a device is created |
 //! | [`memory_types`] | the table of memory types and its translation |
@@ -55,4 +55,5 @@ pub mod request;
 pub mod resources;
 pub mod stats;
 pub mod submission;
+pub mod trace;
 pub mod transport;

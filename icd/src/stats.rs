@@ -31,7 +31,7 @@ struct Report {
 pub fn device_created(path: Option<&Path>) {
     let Some(path) = path else { return };
     static AT_EXIT: Once = Once::new();
-    AT_EXIT.call_once(register_at_exit);
+    AT_EXIT.call_once(|| register_at_exit(at_exit));
     let mut total = TOTAL.lock().unwrap_or_else(PoisonError::into_inner);
     let total = total.get_or_insert_with(|| Total {
         path: path.to_owned(),
@@ -82,10 +82,11 @@ extern "C" fn at_exit() {
     write(total, alive);
 }
 
+/// Has `handler` called when the process exits.
 #[expect(unsafe_code, reason = "door to atexit(3)")]
-fn register_at_exit() {
+pub(crate) fn register_at_exit(handler: extern "C" fn()) {
     // SAFETY: the library is never unloaded (`-z nodelete`), so the handler stays where it is.
-    if unsafe { libc::atexit(at_exit) } != 0 {
-        log::warn!("counters of devices that are never destroyed will not be written");
+    if unsafe { libc::atexit(handler) } != 0 {
+        log::warn!("what there is to tell of devices that are never destroyed will not be written");
     }
 }

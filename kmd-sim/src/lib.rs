@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`addr`], [`bitmap`], [`error`], [`stats`], [`sync`] | leaves | `linux/bitmap.h`, errno |
 //! | [`lockdep`] | locks of the soft kernel, and their order | `kernel/locking/lockdep.c` |
+//! | [`trace`] | a timeline of what the driver does | `linux/tracepoint.h` |
 //! | [`upstream`] | which kernel the soft machine behaves like | – |
 //! | [`sys`] | the only unsafe code: one family of system calls, or of memory accesses, a file | – |
 //! | [`mmu`] | how writes to guest pages are found out | page tables |
@@ -44,6 +45,7 @@ pub mod stats;
 pub mod svga;
 pub mod sync;
 pub mod sys;
+pub mod trace;
 pub mod ttm;
 pub mod uapi;
 pub mod upstream;

@@ -8,7 +8,7 @@ use ash::vk;
 
 use super::{DEVICES, PHYSICAL_DEVICES, QUEUES, state};
 use crate::device::{DeviceState, QueueState};
-use crate::{fork, stats};
+use crate::{fork, stats, trace};
 
 /// `vkCreateDevice`
 pub(super) unsafe extern "system" fn create_device(
@@ -26,6 +26,7 @@ pub(super) unsafe extern "system" fn create_device(
             log::info!("device created with tracker {}, transport {transport}", tracker.expected().name());
             fork::device_created();
             stats::device_created(physical.instance.config.stats.as_deref());
+            trace::device_created(physical.instance.config.trace.as_deref());
             // SAFETY: valid usage.
             unsafe { *out = device.handle };
             DEVICES.insert(device.handle, Arc::new(device));
@@ -43,6 +44,7 @@ pub(super) unsafe extern "system" fn destroy_device(
     let Some(state) = DEVICES.remove(device) else { return };
     QUEUES.retain(|_, queue| queue.device.handle != device);
     stats::device_destroyed(&state.km.stats());
+    trace::device_destroyed();
     state.destroy_own_objects();
     // SAFETY: valid usage.
     unsafe { (state.fns.fp_v1_0().destroy_device)(device, allocator) };

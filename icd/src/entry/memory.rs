@@ -17,6 +17,7 @@ use crate::chain::{self, Chain};
 use crate::device::{DeviceState, Memory};
 use crate::memory_types::{Kind, MemoryType};
 use crate::record::lookup;
+use crate::trace;
 use crate::transport::dma::Dma;
 use crate::transport::vk_result;
 
@@ -351,6 +352,7 @@ pub(super) unsafe extern "system" fn flush_mapped_memory_ranges(
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let ranges = unsafe { slice(ranges, count) };
+    let _span = trace::command(const { trace::index("vkFlushMappedMemoryRanges") });
     let native = copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_flush(bo, bytes));
     code(native.and_then(|native| match native.is_empty() {
         true => Ok(()),
@@ -368,6 +370,7 @@ pub(super) unsafe extern "system" fn invalidate_mapped_memory_ranges(
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let ranges = unsafe { slice(ranges, count) };
+    let _span = trace::command(const { trace::index("vkInvalidateMappedMemoryRanges") });
     let native = copy_ranges(&state, ranges, |bo, bytes| state.km.explicit_invalidate(bo, bytes));
     code(native.and_then(|native| match native.is_empty() {
         true => Ok(()),

@@ -78,9 +78,10 @@ macro_rules! state {
 }
 pub(crate) use state;
 
-/// Names a command that flushes or pulls, so that `scripts/mutations` can leave that out.
+/// Names a command that flushes or pulls, so that it is on the timeline and `scripts/mutations` can leave that out.
 macro_rules! point {
     ($name:literal) => {
+        let _span = crate::trace::command(const { crate::trace::index($name) });
         #[cfg(lockstep_mutation)]
         let _point = kmd_sim::mutation::Point::enter($name);
     };

@@ -12,6 +12,7 @@ use super::{QUEUES, code, point, slice, state};
 use crate::chain;
 use crate::device::QueueState;
 use crate::submission::{Batches, Batches2};
+use crate::trace::{self, in_host};
 use crate::transport::dma::batch::{Batch, signals_of};
 
 /// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the CPU
@@ -66,7 +67,7 @@ pub(super) unsafe extern "system" fn queue_submit(
     let signals = match state.prepare(batches) {
         Ok(Some(signals)) => signals,
         // SAFETY: the application's own arguments.
-        Ok(None) => return unsafe { host(queue, count, submits, fence) },
+        Ok(None) => return in_host(|| unsafe { host(queue, count, submits, fence) }),
         Err(result) => return result,
     };
     // SAFETY: valid usage.
@@ -74,7 +75,7 @@ pub(super) unsafe extern "system" fn queue_submit(
     let batches = batches.as_slice();
     let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
     // SAFETY: the application's batches, with signals of ours in between.
-    let result = unsafe { host(queue, count, batches.as_ptr(), fence) };
+    let result = in_host(|| unsafe { host(queue, count, batches.as_ptr(), fence) });
     state.submitted(&signals, result)
 }
 
@@ -100,14 +101,14 @@ pub(super) unsafe extern "system" fn queue_submit2(
     let signals = match state.prepare(batches) {
         Ok(Some(signals)) => signals,
         // SAFETY: the application's own arguments.
-        Ok(None) => return unsafe { host(queue, count, submits, fence) },
+        Ok(None) => return in_host(|| unsafe { host(queue, count, submits, fence) }),
         Err(result) => return result,
     };
     let batches = Batches2::new(infos, &signals, fence != vk::Fence::null());
     let batches = batches.as_slice();
     let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
     // SAFETY: the application's batches, with signals of ours in between.
-    let result = unsafe { host(queue, count, batches.as_ptr(), fence) };
+    let result = in_host(|| unsafe { host(queue, count, batches.as_ptr(), fence) });
     state.submitted(&signals, result)
 }
 
@@ -134,9 +135,9 @@ pub(super) unsafe extern "system" fn queue_bind_sparse(
             let infos = unsafe { slice(infos, count) };
             // SAFETY: valid usage.
             let signals: Vec<_> = infos.iter().flat_map(|info| unsafe { signals_of(info) }).collect();
-            dma.signal(&signals, bind)
+            in_host(|| dma.signal(&signals, bind))
         }
-        None => state.device.flush().map_or_else(|result| result, |()| bind()),
+        None => state.device.flush().map_or_else(|result| result, |()| in_host(bind)),
     }
 }
 
@@ -145,6 +146,7 @@ pub(super) unsafe extern "system" fn queue_present(
     queue: vk::Queue,
     info: *const vk::PresentInfoKHR<'_>,
 ) -> vk::Result {
+    let _span = trace::command(const { trace::index("vkQueuePresentKHR") });
     let state = state!(QUEUES, queue);
     let Some(host) = state.device.later.queue_present else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: the application's own arguments.

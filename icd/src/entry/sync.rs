@@ -15,6 +15,7 @@ use super::{DEVICES, QUEUES, point, state};
 use crate::chain;
 use crate::device::DeviceState;
 use crate::host::commands::Commands;
+use crate::trace::in_host;
 use crate::transport::dma::Dma;
 use crate::transport::dma::schedule::any_refused;
 
@@ -52,10 +53,10 @@ pub(super) unsafe extern "system" fn queue_wait_idle(queue: vk::Queue) -> vk::Re
     let state = state!(QUEUES, queue);
     // SAFETY: valid usage.
     let wait = || unsafe { (state.device.fns.fp_v1_0().queue_wait_idle)(queue) };
-    let result = match state.device.dma() {
+    let result = in_host(|| match state.device.dma() {
         Some(dma) => dma.wait_idle(Some(queue)).map_or_else(|error| error, |()| dma.alone(wait)),
         None => wait(),
-    };
+    });
     completed(&state.device, result)
 }
 
@@ -65,10 +66,10 @@ pub(super) unsafe extern "system" fn device_wait_idle(device: vk::Device) -> vk:
     let state = state!(DEVICES, device);
     // SAFETY: valid usage.
     let wait = || unsafe { (state.fns.fp_v1_0().device_wait_idle)(device) };
-    let result = match state.dma() {
+    let result = in_host(|| match state.dma() {
         Some(dma) => dma.wait_idle(None).map_or_else(|error| error, |()| dma.alone(wait)),
         None => wait(),
-    };
+    });
     completed(&state, result)
 }
 
@@ -85,7 +86,7 @@ pub(super) unsafe extern "system" fn wait_for_fences(
     // SAFETY: valid usage.
     let wait =
         |timeout| unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
-    completed(&state, wait_by(&state, timeout, wait))
+    completed(&state, wait_by(&state, timeout, |timeout| in_host(|| wait(timeout))))
 }
 
 /// `vkGetFenceStatus`
@@ -119,7 +120,7 @@ pub(super) unsafe extern "system" fn wait_semaphores(
     let Some(host) = state.later.wait_semaphores else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let wait = |timeout| unsafe { host(device, info, timeout) };
-    completed(&state, wait_by(&state, timeout, wait))
+    completed(&state, wait_by(&state, timeout, |timeout| in_host(|| wait(timeout))))
 }
 
 /// `vkGetSemaphoreCounterValue`
@@ -156,7 +157,7 @@ pub(super) unsafe extern "system" fn signal_semaphore(
             let info = unsafe { &*info };
             dma.signal(&[(info.semaphore, info.value)], signal)
         }
-        None => state.flush().map_or_else(|error| error, |()| signal()),
+        None => state.flush().map_or_else(|error| error, |()| in_host(signal)),
     }
 }
 
@@ -276,7 +277,7 @@ pub(super) unsafe extern "system" fn acquire_next_image(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.acquire_next_image else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, swapchain, timeout, semaphore, fence, index) };
+    let result = in_host(|| unsafe { host(device, swapchain, timeout, semaphore, fence, index) });
     acquired(&state, result)
 }
 
@@ -290,7 +291,7 @@ pub(super) unsafe extern "system" fn acquire_next_image2(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.acquire_next_image2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, info, index) };
+    let result = in_host(|| unsafe { host(device, info, index) });
     acquired(&state, result)
 }
 
@@ -305,6 +306,6 @@ pub(super) unsafe extern "system" fn wait_for_present(
     let state = state!(DEVICES, device);
     let Some(host) = state.later.wait_for_present else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
-    let result = unsafe { host(device, swapchain, present_id, timeout) };
+    let result = in_host(|| unsafe { host(device, swapchain, present_id, timeout) });
     acquired(&state, result)
 }

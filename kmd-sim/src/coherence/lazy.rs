@@ -28,6 +28,7 @@ use crate::mmu::tracker::Readback;
 use crate::stats::Stats;
 use crate::svga::HostDevice;
 use crate::sys::pages::to_usize;
+use crate::trace::{self, Args, Event};
 
 /// What a mapped object keeps to be lazy.
 #[derive(Debug, Default)]
@@ -151,6 +152,7 @@ impl<H: HostDevice> State<H> {
     /// next.
     pub(super) fn touch(&mut self, page: Pgoff) {
         self.stats.lazy_faults += 1;
+        let (begun, before) = (trace::now(), self.stats.bytes_pulled);
         let Some(tracking) = &self.tracking else { return };
         let Some(faults) = tracking.faults.clone() else { return };
         let (node, id) =
@@ -176,6 +178,12 @@ impl<H: HostDevice> State<H> {
         }
         self.record(id, &(node + window.start..node + window.end));
         faults.resume(&(node + window.start..node + window.end));
+        if let Some(begun) = begun {
+            let (page, pages) = (window.start, window.end - window.start);
+            let bytes = self.stats.bytes_pulled - before;
+            let args = Args { page, pages, bytes, ..Args::default() };
+            self.origin.record(Event::LazyServe, id.0, begun, nanos_since(begun), args);
+        }
     }
 
     /// Records which of an object's pages the CPU wrote, before they count as not written.

@@ -19,6 +19,7 @@
 //! | [`lazy`] | or later, when the CPU touches it | `vmwgfx_page_dirty.c`: `vmw_bo_vm_fault` |
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
+//! | `flush` | what the CPU wrote, taken over | `vmwgfx_page_dirty.c` |
 //! | [`forecast`] | which pages the CPU will write next | `vmwgfx_page_dirty.c`: the switch of methods |
 //! | [`watch`] | writes that land later than they are reported | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
@@ -29,6 +30,7 @@ pub mod bo;
 pub mod bound;
 pub mod device;
 pub mod fence;
+mod flush;
 pub mod forecast;
 pub mod gathered;
 mod guest;

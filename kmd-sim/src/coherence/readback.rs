@@ -16,6 +16,7 @@ use super::write_set::{Pieces, WriteSet};
 use crate::addr::PAGE_SIZE;
 use crate::svga::HostDevice;
 use crate::sync::Arc;
+use crate::trace::{Args, Event};
 
 impl<H: HostDevice> State<H> {
     /// Takes over what completed batches wrote.
@@ -34,7 +35,7 @@ impl<H: HostDevice> State<H> {
         if sets.is_empty() {
             return;
         }
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), self.stats.bytes_pulled);
         let union = match sets {
             [set] => Arc::clone(set),
             sets => Arc::new(WriteSet::union(sets.iter().flat_map(|set| self.mapped_in(set)))),
@@ -50,7 +51,10 @@ impl<H: HostDevice> State<H> {
             }
         }
         self.stats.pulls += 1;
-        self.stats.pull_ns += nanos_since(start);
+        let took = nanos_since(start);
+        self.stats.pull_ns += took;
+        let args = Args { bytes: self.stats.bytes_pulled - before, ..Args::default() };
+        self.origin.record(Event::Pull, 0, start, took, args);
     }
 
     /// Shows the device's writes in the guest pages of an object that was mapped before. What is in flight
@@ -72,13 +76,14 @@ impl<H: HostDevice> State<H> {
         let Some(bo) = self.bos.get_mut(&id) else { return };
         let stale = std::mem::take(&mut bo.stale);
         let contested = self.contested(id);
+        let mut runs = self.origin.runs(Event::Pulled, id.0);
         let Some(mut pages) = self.pages(id) else { return };
         for page in pages_of_all(stale.iter()) {
             let state = match contested.overlaps(&(page * PAGE_SIZE..(page + 1) * PAGE_SIZE)) {
                 true => PageState::Shared,
                 false => PageState::Private,
             };
-            pages.adopt(page, state);
+            runs.page(page, pages.adopt(page, state));
         }
     }
 

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 
 use rustix::io::Errno;
 
-use super::state::State;
+use super::state::{State, lock};
 use crate::error::{Error, Result};
 use crate::mmu::uffd::Faults;
 use crate::svga::HostDevice;
-use crate::sync::{Mutex, PoisonError, Weak};
+use crate::sync::{Mutex, Weak};
 use crate::sys::signals::Blocked;
 
 /// A thread that serves touches; it ends when this is dropped, which must not happen under the reservation.
@@ -40,7 +40,7 @@ impl Server {
                 match faults.next(&stopped) {
                     Ok(Some(page)) => {
                         let Some(state) = state.upgrade() else { return };
-                        state.lock().unwrap_or_else(PoisonError::into_inner).touch(page);
+                        lock(&state).touch(page);
                     }
                     Ok(None) => return,
                     Err(error) => {

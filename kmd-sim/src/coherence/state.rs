@@ -26,9 +26,10 @@ use crate::mmu::tracker::{Readback, Tracker, TrackerChoice};
 use crate::mmu::uffd::Faults;
 use crate::stats::Stats;
 use crate::svga::HostDevice;
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::sys::memory::SharedMem;
 use crate::sys::pages::to_usize;
+use crate::trace::{self, Args, Event, Origin};
 use crate::ttm::bo::BufferObject;
 use crate::vmwgfx::page_dirty::BoDirty;
 
@@ -76,6 +77,7 @@ pub(super) struct Pages<'a> {
     stats: &'a mut Stats,
     id: BoId,
     unsent: &'a mut BTreeSet<BoId>,
+    origin: Origin,
 }
 
 impl Pages<'_> {
@@ -105,15 +107,20 @@ impl Pages<'_> {
     /// Takes the device's changes in `bytes` of the object over.
     pub(super) fn pull(&mut self, bytes: &Range<u64>) {
         self.stats.bytes_compared += bytes.end - bytes.start;
+        let mut runs = self.origin.runs(Event::Pulled, self.id.0);
         for page in pages_of(bytes) {
-            self.stats.bytes_pulled += self.with(page, |at| at.pull(&in_page(bytes, page)));
+            let changed = self.with(page, |at| at.pull(&in_page(bytes, page)));
+            self.stats.bytes_pulled += changed;
+            runs.page(page, changed);
         }
     }
 
-    /// Gives a page its first content.
-    pub(super) fn adopt(&mut self, page: u64, state: PageState) {
+    /// Gives a page its first content. Returns how many bytes that changed.
+    pub(super) fn adopt(&mut self, page: u64, state: PageState) -> u64 {
         self.stats.bytes_compared += self.tbo.bytes_in(page);
-        self.stats.bytes_pulled += self.with(page, |page| page.adopt(state));
+        let changed = self.with(page, |page| page.adopt(state));
+        self.stats.bytes_pulled += changed;
+        changed
     }
 }
 
@@ -157,6 +164,8 @@ pub struct State<H: HostDevice> {
     pub(super) sent: BTreeSet<BoId>,
     /// The number of the last submission.
     pub(super) order: u64,
+    /// Who its events come from.
+    pub(super) origin: Origin,
     pub(crate) stats: Stats,
 }
 
@@ -188,6 +197,7 @@ impl<H: HostDevice> State<H> {
             unsent: BTreeSet::new(),
             sent: BTreeSet::new(),
             order: 0,
+            origin: Origin::new(),
             stats: Stats::default(),
         }
     }
@@ -252,6 +262,9 @@ impl<H: HostDevice> State<H> {
         let Some(bo) = self.bos.get_mut(&id) else { return };
         let (mapped, coherent) = (std::mem::replace(&mut bo.mapped, true), bo.sync == Sync::Coherent);
         self.stats.maps += 1;
+        let event = if coherent { Event::Map } else { Event::MapExplicit };
+        let args = Args { pages: bo.tbo.num_pages(), bytes: bo.tbo.size(), ..Args::default() };
+        self.origin.instant(event, id.0, args);
         if coherent && !mapped {
             self.mapped.insert(id);
             self.unready(id);
@@ -262,6 +275,7 @@ impl<H: HostDevice> State<H> {
     /// Unmaps a buffer object. What the CPU wrote stays, and reaches the device at the next flush.
     pub(crate) fn bo_unmap(&mut self, id: BoId) {
         self.take_placed(id);
+        self.origin.instant(Event::Unmap, id.0, Args::default());
         if self.mapped.remove(&id) {
             let pending = self.pending(id);
             self.unready(id);
@@ -369,6 +383,7 @@ impl<H: HostDevice> State<H> {
             stats: &mut self.stats,
             id,
             unsent: &mut self.unsent,
+            origin: self.origin,
         })
     }
 
@@ -417,6 +432,7 @@ impl<H: HostDevice> State<H> {
             return Ok(());
         }
         let mapping = bo.mapping.as_ref().ok_or(Error::Invalid)?;
+        let start = trace::now();
         let (offset, len) = (to_usize(bytes.start), to_usize(bytes.end - bytes.start));
         if to_host {
             mapping.host.copy_from(&mapping.application, offset, len);
@@ -425,10 +441,83 @@ impl<H: HostDevice> State<H> {
             mapping.application.copy_from(&mapping.host, offset, len);
             self.stats.explicit_bytes_invalidated += len as u64;
         }
+        if let Some(start) = start {
+            let event = if to_host { Event::CopyToHost } else { Event::CopyFromHost };
+            let args = Args { bytes: len as u64, ..Args::default() };
+            self.origin.record(event, id.0, start, nanos_since(start), args);
+        }
         Ok(())
     }
 }
 
+/// Takes the reservation. Where that takes waiting, the wait is recorded.
+pub(super) fn lock<H: HostDevice>(state: &Mutex<State<H>>) -> MutexGuard<'_, State<H>> {
+    // A panic under the reservation ends the process in a driver; tests go on.
+    let wait = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    if trace::recorder().is_none() {
+        return wait();
+    }
+    state.try_lock().unwrap_or_else(|_| {
+        let start = Instant::now();
+        let state = wait();
+        state.origin.record(Event::Reservation, 0, start, nanos_since(start), Args::default());
+        state
+    })
+}
+
 pub(super) fn nanos_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::sys::thread;
+
+    struct Nothing;
+
+    impl HostDevice for Nothing {
+        type Memory = ();
+        type Timeline = ();
+
+        fn map(&self, (): (), _: u64) -> Result<SharedMem> {
+            Err(Error::Invalid)
+        }
+
+        fn seqno(&self, (): ()) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_reservation_is_on_the_timeline() {
+        let recorder = trace::begin();
+        let waits = |thread: u32| {
+            let is_one = |it: &trace::Record| it.code == Event::Reservation as u16 && it.thread == thread;
+            recorder.records().filter(is_one).count()
+        };
+        let state = Mutex::new(State::<Nothing>::new(0, TrackerChoice::Auto, Readback::Eager, Weak::new()));
+        let waiter = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            let held = lock(&state);
+            scope.spawn(|| {
+                waiter.store(thread::id(), Ordering::Relaxed);
+                drop(lock(&state));
+            });
+            let sleeps = || {
+                let stat = std::fs::read_to_string(format!(
+                    "/proc/self/task/{}/stat",
+                    waiter.load(Ordering::Relaxed)
+                ));
+                stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')))
+            };
+            while !sleeps() {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert_eq!((waits(waiter.into_inner()), waits(thread::id())), (1, 0));
+    }
 }

@@ -9,6 +9,7 @@ pub mod rundown;
 pub mod signals;
 pub mod sigsegv;
 pub mod status;
+pub mod thread;
 pub mod userfaultfd;
 pub mod view;
 pub mod zeroed;

@@ -15,6 +15,7 @@ use super::schedule::{Line, Schedule};
 use super::staging::{Block, Direction};
 use super::{Arrival, Dma, Outbox, Readback, lock};
 use crate::device::{DeviceState, QueueState};
+use crate::trace::in_host;
 use crate::transport::vk_result;
 
 const ALL: vk::PipelineStageFlags2 = vk::PipelineStageFlags2::ALL_COMMANDS;
@@ -279,7 +280,7 @@ impl Dma {
         let count = u32::try_from(infos.len()).unwrap_or(u32::MAX);
         // SAFETY: batches of the application and ours, which live until the call returns; nobody else uses the queue
         // while the schedule is held.
-        unsafe { (self.later.queue_submit2)(queue, count, infos.as_ptr(), fence) }.result()
+        in_host(|| unsafe { (self.later.queue_submit2)(queue, count, infos.as_ptr(), fence) }).result()
     }
 
     /// Puts bytes of an object that is about to be mapped into its image.
