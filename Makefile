@@ -9,6 +9,7 @@
 #   make bench-instructions   what tracking costs: instructions a page, and time of a real scan
 #   make bench-recording   what recording commands and polling fences costs over the host alone
 #   make cts DEQP=path/to/deqp-vk   the CTS's memory groups natively and on Lockstep; ARGS= for more
+#   make capture    the example captured with GFXReconstruct above Lockstep, and replayed on the host alone
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
 
@@ -20,7 +21,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test hosts tsan mutations models bench bench-instructions bench-recording cts lint deps install uninstall clean
+.PHONY: run build test hosts tsan mutations models bench bench-instructions bench-recording cts capture lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'

@@ -251,6 +251,9 @@ impl<H: HostDevice> State<H> {
     /// completes. Never waits for the device.
     pub(crate) fn bo_map(&mut self, host: &H, id: BoId) -> Result<SharedMem> {
         self.place_once(host, id)?;
+        if let Some(tracking) = &self.tracking {
+            tracking.mmu.memory_mapped()?;
+        }
         let bo = self.bos.get(&id).ok_or(Error::Invalid)?;
         let application = bo.mapping.as_ref().ok_or(Error::Invalid)?.application;
         self.enter_mapped(id);

@@ -148,6 +148,14 @@ impl Tracker {
         Ok(())
     }
 
+    /// To be called when memory is mapped, which others may take for an occasion to install signal handlers.
+    pub fn memory_mapped(&self) -> Result<()> {
+        match self {
+            Self::Sigsegv(tracker) => tracker.expect_others(),
+            Self::Uffd(_) | Self::Compare(_) => Ok(()),
+        }
+    }
+
     /// The faults of the mapping, if they are served here.
     pub fn faults(&self) -> Option<Faults> {
         match self {

@@ -322,6 +322,31 @@ fn two_handlers_that_pass_on_to_each_other_come_to_an_end() {
     fault_by_way_of_theirs(0);
 }
 
+/// As a capture layer does (GFXReconstruct's page guard): its handler comes with the first map, comes again when everything
+/// was unmapped in between, and takes the lock that the layer holds while it writes to mapped memory.
+#[test]
+fn a_handler_that_comes_after_each_map_gets_no_fault_of_the_tracker() {
+    if !use_sigsegv() {
+        return;
+    }
+    let gpu = Gpu::new();
+    let target = Buffer::poisoned(&gpu, SIZE);
+    let buffer = Buffer::unmapped(&gpu, Kind::Coherent, SIZE);
+    for round in 0..5 {
+        let bytes = buffer.memory().map_whole();
+        let old = install(&action(pass_on as Handler as usize, libc::SA_SIGINFO));
+        OLD.get_or_init(|| old);
+        for seed in [2 * round, 2 * round + 1] {
+            bytes.write(0, &pattern(seed, SIZE));
+            assert_eq!(THEIRS.load(Ordering::Relaxed), 0, "theirs got a fault of the tracker, seed {seed}");
+            gpu.run(|r| r.copy(&buffer, 0, &target, 0, SIZE));
+            assert!(target.as_device_sees(0, SIZE) == pattern(seed, SIZE), "bytes, seed {seed}");
+        }
+        buffer.memory().unmap();
+        install(&old);
+    }
+}
+
 #[test]
 fn the_handler_comes_with_the_first_coherent_map_and_goes_with_the_last_device() {
     if !use_sigsegv() {

@@ -6,6 +6,11 @@
 //! front again, and passes on to theirs. Theirs may in turn pass on to ours: then it goes to the action before
 //! theirs.
 //!
+//! Who has replaced the handler once does so again, and most likely when memory is mapped: a capture layer takes its
+//! handler away when nothing is mapped, and on the next map installs it behind our back. It holds a lock while it
+//! copies to mapped memory, and its handler takes that lock. So from then on each map opens what was closed: no store
+//! faults until the next scan, which looks who is in front first.
+//!
 //! Nothing that runs in the handler allocates, locks, logs or touches thread-local storage.
 
 use super::Watched;
@@ -28,7 +33,8 @@ const NONE: usize = usize::MAX;
 
 static PASSED_ON: Reentries = Reentries::new();
 
-static INSTALLED: Mutex<Installed> = Mutex::new(Installed { trackers: 0, left_behind: false });
+static INSTALLED: Mutex<Installed> =
+    Mutex::new(Installed { trackers: 0, left_behind: false, replaced: false });
 
 /// An action in a chain.
 #[derive(Debug)]
@@ -46,6 +52,8 @@ struct Installed {
     trackers: usize,
     /// No tracker is left, but a handler that was installed after ours may pass on to it.
     left_behind: bool,
+    /// Somebody has replaced our handler while memory was tracked.
+    replaced: bool,
 }
 
 /// A place in the list of tracked memory. While it exists the handler is installed.
@@ -56,7 +64,7 @@ impl Registration {
     /// Installs the handler, and has it resolve faults in `watched`.
     pub(super) fn new(watched: &Arc<Watched>) -> Result<Self> {
         let mut installed = lock();
-        put_in_front(&installed)?;
+        put_in_front(&mut installed)?;
         installed.trackers += 1;
         let filled = REGIONS.iter().find(|slot| slot.fill(Arc::clone(watched)).is_ok());
         Ok(Self(filled.unwrap_or_else(|| {
@@ -86,13 +94,25 @@ fn lock() -> MutexGuard<'static, Installed> {
 
 /// Puts our handler in front again if somebody has replaced it.
 pub(super) fn stay_in_front() -> Result<()> {
-    put_in_front(&lock())
+    put_in_front(&mut lock())
+}
+
+/// Has no store fault until the next scan, if somebody may now replace our handler who did before.
+pub(super) fn expect_others() -> Result<()> {
+    let mut installed = lock();
+    put_in_front(&mut installed)?;
+    if installed.replaced {
+        REGIONS.iter().for_each(|slot| {
+            slot.with(|watched| watched.open());
+        });
+    }
+    Ok(())
 }
 
 /// Makes our handler the action of the process. If it was replaced, the other handler may have opened pages meanwhile,
 /// so that all tracked memory counts as written. All of it does when the lock is given back: no other scan finds the
 /// handler in place and a written page clean.
-fn put_in_front(installed: &Installed) -> Result<()> {
+fn put_in_front(installed: &mut Installed) -> Result<()> {
     let current = Action::current()?;
     if current.is_ours() {
         return Ok(());
@@ -113,6 +133,7 @@ fn put_in_front(installed: &Installed) -> Result<()> {
         slot.with(|watched| watched.soil());
     });
     if installed.trackers != 0 {
+        installed.replaced = true;
         static SAID: Once = Once::new();
         SAID.call_once(|| {
             log::warn!(

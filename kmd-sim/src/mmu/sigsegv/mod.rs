@@ -63,6 +63,11 @@ impl Sigsegv {
         });
         Ok(Self { _registration: Registration::new(&watched)?, watched })
     }
+
+    /// To be called when memory is mapped: who has replaced the handler before may do so right after.
+    pub fn expect_others(&self) -> Result<()> {
+        handler::expect_others()
+    }
 }
 
 impl Mmu for Sigsegv {
@@ -122,6 +127,11 @@ impl Watched {
     /// Counts all memory as written, whatever its protection is.
     fn soil(&self) {
         (0..self.used.load(Ordering::Relaxed)).for_each(|chunk| self.chunks.soil(chunk));
+    }
+
+    /// Has no store fault until the next scan. Where the kernel refuses, one does, and finds the handler.
+    fn open(&self) {
+        self.chunks.open(0..self.used.load(Ordering::Relaxed), &self.pages);
     }
 
     /// Resolves a fault at `address`, in a signal handler. Returns false if it is not in this memory, or
