@@ -10,6 +10,7 @@
 #   make bench-recording   what recording commands and polling fences costs over the host alone
 #   make cts DEQP=path/to/deqp-vk   the CTS's memory groups natively and on Lockstep; ARGS= for more
 #   make capture    the example captured with GFXReconstruct above Lockstep, and replayed on the host alone
+#   make clients    OpenGL programs on zink, on the host driver alone and on Lockstep: the same results, the same pictures
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make uninstall
 
@@ -21,7 +22,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test hosts tsan mutations models bench bench-instructions bench-recording cts capture lint deps install uninstall clean
+.PHONY: run build test hosts tsan mutations models bench bench-instructions bench-recording cts capture clients lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -62,6 +63,9 @@ PRESET ?= memory
 
 cts: deps
 	$(CARGO) run --quiet --locked -p cts-runner -- $(PRESET) $(if $(DEQP),--deqp $(DEQP)) $(ARGS)
+
+clients:
+	scripts/clients
 
 lint: deps
 	$(CARGO) fmt --all --check
