@@ -15,7 +15,6 @@ use super::fence::{Context, ContextId, Fence, FenceQueue, Taken};
 use super::state::{State, lock};
 use super::write_set::Writes;
 use crate::error::{Error, Result};
-use crate::mmu::Mmu;
 use crate::mmu::tracker::{Readback, TrackerChoice};
 use crate::svga::HostDevice;
 use crate::sync::machine::AtomicBool;

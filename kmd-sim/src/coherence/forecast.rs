@@ -173,7 +173,8 @@ mod tests {
             if open {
                 if written(flush) { hits.push(flush) } else { vain.push(flush) }
             }
-            open = forecast.end() == [0..4] || forecast.open() == [0..4];
+            let is_all = |runs: &[Range<Pgoff>]| runs.first() == Some(&(0..4));
+            open = is_all(&forecast.end()) || is_all(forecast.open());
         }
         (hits, vain)
     }
@@ -215,7 +216,8 @@ mod tests {
             [7, 20, 21, 22].iter().for_each(|page| forecast.compared(*page, true));
             assert_eq!(forecast.end(), []);
         }
-        assert_eq!(forecast.open(), [20..23]);
+        assert_eq!(forecast.open().first(), Some(&(20..23)));
+        assert_eq!(forecast.open().len(), 1);
         forecast.forget(&(22..30));
         assert_eq!(forecast.open(), []);
     }

@@ -86,7 +86,7 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: N
 /// what `to` has, and nobody else writes. In one pass, each byte of `from` read once; `None` where processor or length do not
 /// allow that.
 pub fn transfer(from: &SharedMem, twin: Option<&mut [u64]>, to: &SharedMem) -> Option<Changes> {
-    if from.len() % LINE != 0 {
+    if !from.len().is_multiple_of(LINE) {
         return None;
     }
     masked::transfer(from, twin, to).map(|(bytes, everywhere)| Changes { bytes, everywhere })

@@ -18,7 +18,7 @@ pub const LINE: usize = 64;
 /// Returns how many bytes differed, and whether some did in each line; `None` if this processor has no such stores. All are
 /// equally long, whole lines.
 pub fn transfer(from: &SharedMem, twin: Option<&mut [u64]>, to: &SharedMem) -> Option<(u64, bool)> {
-    assert!(from.len() == to.len() && to.len() % LINE == 0, "lines of equally much memory");
+    assert!(from.len() == to.len() && to.len().is_multiple_of(LINE), "lines of equally much memory");
     assert!(twin.as_ref().is_none_or(|twin| size_of_val(*twin) == to.len()), "a twin of everything");
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512bw") && std::arch::is_x86_feature_detected!("popcnt") {

@@ -33,6 +33,17 @@ pub(crate) fn measure(program: Program) -> Result<Breakdown> {
     Ok(Breakdown(a_frame.collect()))
 }
 
+/// What a program does with its memory, from its start over some frames: the timeline of `LOCKSTEP_TRACE`.
+pub(crate) fn timeline(program: Program) -> Result<String> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("trace.json");
+    let side = &sides(Some(&[]))?[COHERENT];
+    let mut worker = Worker::start(program, side, &[("LOCKSTEP_TRACE", path.to_str().context("a path")?)])?;
+    worker.play(FRAMES)?;
+    worker.finish()?;
+    std::fs::read_to_string(&path).context("LOCKSTEP_TRACE")
+}
+
 fn count(program: Program, frames: usize) -> Result<BTreeMap<String, f64>> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("stats.json");

@@ -26,6 +26,9 @@ pub(crate) struct Entry {
     /// One a side.
     pub(crate) sides: Vec<Measured>,
     pub(crate) breakdown: Option<Breakdown>,
+    /// Pages that travelled, flush by flush, as a picture; empty if it was not drawn.
+    #[serde(skip)]
+    pub(crate) heat_map: String,
 }
 
 /// How one side did.
@@ -101,6 +104,7 @@ pub(crate) fn hold(program: Program, sides: &[Side], plan: &Plan) -> Result<Entr
         frames_a_turn,
         sides: measured.collect(),
         breakdown: None,
+        heat_map: String::new(),
     })
 }
 

@@ -13,9 +13,12 @@
 //! sleep. What counts is the ratio of a side's mean frame to the yardstick's within a round; over the rounds, the median of the ratios and
 //! the interval in which the true median lies with 95 %. The yardstick takes part twice: what it costs more than itself is noise.
 
+#![expect(clippy::cast_possible_truncation, reason = "sizes and counts here are far below 2^31")]
+
 mod breakdown;
 mod contest;
 mod curves;
+mod heatmap;
 mod report;
 mod shared;
 mod side;
@@ -83,6 +86,7 @@ fn run(args: &Args) -> Result<()> {
         let mut entry = contest::hold(program, &sides, &plan)?;
         if !args.quick {
             entry.breakdown = Some(breakdown::measure(program)?);
+            entry.heat_map = heatmap::svg(&breakdown::timeline(program)?)?;
         }
         report::text_entry(&entry);
         report.entries.push(entry);

@@ -148,7 +148,7 @@ impl Page<'_> {
                     r#"<circle class="dot s{side}" cx="{x:.1}" cy="{y:.1}" r="3"><title>{us:.1} us</title></circle>"#
                 );
             }
-            if let Some((_, _, us)) = places.last() {
+            if let Some((_, _, us)) = places.clone().next_back() {
                 svg += &format!(
                     r#"<text class="small s{side}" x="{}" y="{}">{name}: {us:.0} us</text>"#,
                     WIDTH - 150.0,

@@ -1,7 +1,5 @@
 //! A texture that the CPU draws into: a linear image, mapped, copied to one as the device likes it.
 
-#![expect(clippy::multiple_unsafe_ops_per_block, reason = "all stand on one argument: the objects are alive")]
-
 use ash::vk;
 use lockstep_harness::{Buffer, Commands, Gpu, Kind, MappedBytes, Memory, Recorder, Rng};
 use std::sync::Arc;
