@@ -5,7 +5,10 @@
 //!
 //! Where `HOSTILE_HOST` is set, the host driver is `libhostile_host.so`, which lies there too, and does what the variable
 //! says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
+//!
+//! `LOCKSTEP_TEST_VALIDATION` puts the Khronos validation layer above or below the driver under test, see [`validation`].
 
+use crate::validation;
 use ash::vk;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -26,6 +29,7 @@ pub const HANG_LIMIT: u32 = 300;
 
 const LIBRARY: &str = "libvulkan_lockstep.so";
 const HOSTILE_LIBRARY: &str = "libhostile_host.so";
+const VALIDATED_LIBRARY: &str = "libvalidated_host.so";
 
 struct Vulkan {
     entry: ash::Entry,
@@ -63,6 +67,7 @@ pub fn restart_hang_limit() {
 }
 
 fn choose_driver() {
+    validation::prepare();
     if std::env::var_os("LOCKSTEP_HOST_ICD").is_none() {
         set("LOCKSTEP_HOST_ICD", host_manifest());
     }
@@ -94,6 +99,15 @@ pub fn is_hostile(mode: &str) -> bool {
 
 /// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.
 pub fn host_manifest() -> PathBuf {
+    let host = unvalidated_host_manifest();
+    if !validation::is(validation::Place::Below) {
+        return host;
+    }
+    set("VALIDATED_HOST_DRIVER", library_of(&host));
+    write_manifest(VALIDATED_LIBRARY)
+}
+
+fn unvalidated_host_manifest() -> PathBuf {
     match std::env::var_os("HOSTILE_HOST") {
         Some(_) => write_manifest(HOSTILE_LIBRARY),
         None => DEFAULT_HOST_ICD.into(),

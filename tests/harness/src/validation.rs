@@ -1,11 +1,61 @@
-//! The Khronos validation layer's messages, collected.
+//! The Khronos validation layer: above all tests or below, and its messages collected where a test asks for that.
+//!
+//! `LOCKSTEP_TEST_VALIDATION=above` puts it between every test and the driver under test, `below` between Lockstep and its
+//! host (`tests/validated-host`). It ends the process at its first warning or error, as its settings
+//! (`vk_layer_settings.txt`) say, which also name its own errors. What a test does wrong on purpose it says itself
+//! ([`deliberate`]).
 
+use crate::loader::set;
 use ash::vk;
 use std::ffi::{CStr, c_void};
 use std::sync::Mutex;
 
 /// The layer whose messages are collected.
 pub const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
+
+const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vk_layer_settings.txt");
+
+/// Where the layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Between the tests and the driver under test.
+    Above,
+    /// Between Lockstep and its host.
+    Below,
+}
+
+/// Returns whether all tests run with the layer there.
+///
+/// # Panics
+///
+/// If `LOCKSTEP_TEST_VALIDATION` names no place.
+pub fn is(place: Place) -> bool {
+    match std::env::var("LOCKSTEP_TEST_VALIDATION").as_deref() {
+        Err(_) | Ok("") => false,
+        Ok("above") => place == Place::Above,
+        Ok("below") => place == Place::Below,
+        Ok(other) => panic!("LOCKSTEP_TEST_VALIDATION={other}: neither above nor below"),
+    }
+}
+
+/// Tells the loader and the layer what they read from the environment.
+pub(crate) fn prepare() {
+    if is(Place::Above) || is(Place::Below) {
+        if std::env::var_os("VK_LAYER_SETTINGS_PATH").is_none() {
+            set("VK_LAYER_SETTINGS_PATH", SETTINGS);
+        }
+        if is(Place::Above) {
+            set("VK_INSTANCE_LAYERS", LAYER.to_str().expect("ASCII"));
+        }
+    }
+}
+
+/// Says that a test breaks rules of Vulkan on purpose, and why; to be called before it makes an instance. The layer lets these
+/// pass: `vuids` are the names in its messages.
+pub fn deliberate(vuids: &[&str], reason: &str) {
+    println!("on purpose: {reason}: {vuids:?}");
+    set("VK_LAYER_MESSAGE_ID_FILTER", vuids.join(","));
+}
 
 /// Messages of one instance, in order.
 ///
