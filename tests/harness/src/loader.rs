@@ -69,7 +69,7 @@ pub fn restart_hang_limit() {
 fn choose_driver() {
     validation::prepare();
     if std::env::var_os("LOCKSTEP_HOST_ICD").is_none() {
-        set("LOCKSTEP_HOST_ICD", host_manifest());
+        use_host(&host_manifest());
     }
     if std::env::var_os(KEEP_DRIVERS).is_some() {
         return;
@@ -97,17 +97,19 @@ pub fn is_hostile(mode: &str) -> bool {
     std::env::var("HOSTILE_HOST").is_ok_and(|modes| modes.split(',').any(|name| name == mode))
 }
 
-/// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.
-pub fn host_manifest() -> PathBuf {
-    let host = unvalidated_host_manifest();
-    if !validation::is(validation::Place::Below) {
-        return host;
+/// Has Lockstep use a host driver, by its manifest or its library.
+pub fn use_host(driver: &Path) {
+    if validation::is(validation::Place::Below) {
+        let is_manifest = driver.extension().is_some_and(|extension| extension == "json");
+        set("VALIDATED_HOST_DRIVER", if is_manifest { library_of(driver) } else { driver.to_owned() });
+        set("LOCKSTEP_HOST_ICD", built(VALIDATED_LIBRARY));
+    } else {
+        set("LOCKSTEP_HOST_ICD", driver);
     }
-    set("VALIDATED_HOST_DRIVER", library_of(&host));
-    write_manifest(VALIDATED_LIBRARY)
 }
 
-fn unvalidated_host_manifest() -> PathBuf {
+/// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.
+pub fn host_manifest() -> PathBuf {
     match std::env::var_os("HOSTILE_HOST") {
         Some(_) => write_manifest(HOSTILE_LIBRARY),
         None => DEFAULT_HOST_ICD.into(),

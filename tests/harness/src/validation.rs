@@ -3,7 +3,7 @@
 //! `LOCKSTEP_TEST_VALIDATION=above` puts it between every test and the driver under test, `below` between Lockstep and its
 //! host (`tests/validated-host`). It ends the process at its first warning or error, as its settings
 //! (`vk_layer_settings.txt`) say, which also name its own errors. What a test does wrong on purpose it says itself
-//! ([`deliberate`]).
+//! ([`ignore`]).
 
 use crate::loader::set;
 use ash::vk;
@@ -50,11 +50,26 @@ pub(crate) fn prepare() {
     }
 }
 
-/// Says that a test breaks rules of Vulkan on purpose, and why; to be called before it makes an instance. The layer lets these
-/// pass: `vuids` are the names in its messages.
-pub fn deliberate(vuids: &[&str], reason: &str) {
-    println!("on purpose: {reason}: {vuids:?}");
+/// Has the layer let messages of these names pass, for a reason: a test breaks rules of Vulkan on purpose, or the layer errs. To be
+/// called before the process makes an instance, once.
+pub fn ignore(vuids: &[&str], reason: &str) {
+    println!("the validation layer ignores {vuids:?}: {reason}");
     set("VK_LAYER_MESSAGE_ID_FILTER", vuids.join(","));
+}
+
+/// Has the layer only tell who listens, for a test that does. To be called before the process makes an instance.
+pub fn only_tell() {
+    set("VK_LAYER_SETTINGS_PATH", "/dev/null");
+}
+
+/// Has the layer pass on handles as they are, and take no memory for unmapped. For tests that map by commands which are younger than
+/// the layer: it would leave its own handles in their structures. To be called before the process makes an instance.
+pub fn is_older_than_map_memory2() {
+    set("VK_LAYER_DISABLES", "VK_VALIDATION_FEATURE_DISABLE_UNIQUE_HANDLES_EXT");
+    ignore(
+        &["VUID-vkUnmapMemory-memory-00689", "VUID-VkMappedMemoryRange-memory-00684"],
+        "it knows no vkMapMemory2KHR",
+    );
 }
 
 /// Messages of one instance, in order.

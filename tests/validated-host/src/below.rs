@@ -138,11 +138,7 @@ impl Below {
     }
 
     /// A function of the driver on physical devices.
-    pub fn driver_physical_device_proc(
-        &self,
-        instance: vk::Instance,
-        name: &CStr,
-    ) -> vk::PFN_vkVoidFunction {
+    pub fn driver_physical_device_proc(&self, instance: vk::Instance, name: &CStr) -> vk::PFN_vkVoidFunction {
         // SAFETY: the instance is alive.
         self.driver_physical_device.and_then(|get| unsafe { get(instance, name.as_ptr()) })
     }
@@ -168,20 +164,14 @@ pub unsafe fn create_instance(
     allocator: *const vk::AllocationCallbacks<'_>,
     out: *mut vk::Instance,
 ) -> vk::Result {
-    let mut link: Link<Get> = Link {
-        next: null(),
-        get_instance_proc_addr: next_instance_proc,
-        other: next_physical_device_proc,
-    };
+    let mut link: Link<Get> =
+        Link { next: null(), get_instance_proc_addr: next_instance_proc, other: next_physical_device_proc };
     let s_type = vk::StructureType::LOADER_INSTANCE_CREATE_INFO;
     let link = LinkInfo::new(s_type, info.p_next, &mut link);
     let info = vk::InstanceCreateInfo { p_next: (&raw const link).cast(), ..*info };
     // SAFETY: the interface says that the layer has it, and its type.
     let create = unsafe {
-        typed::<vk::PFN_vkCreateInstance>((below().layer)(
-            vk::Instance::null(),
-            c"vkCreateInstance".as_ptr(),
-        ))
+        typed::<vk::PFN_vkCreateInstance>((below().layer)(vk::Instance::null(), c"vkCreateInstance".as_ptr()))
     };
     // SAFETY: the caller's, and the link outlives the call.
     unsafe { create(&raw const info, allocator, out) }
@@ -301,8 +291,7 @@ unsafe extern "system" fn next_enumerate_groups(
     // SAFETY: the layer's; the driver has one of both names, or this were not called.
     let result = unsafe {
         let found = below().driver_proc(instance, name);
-        let found =
-            found.or_else(|| below().driver_proc(instance, c"vkEnumeratePhysicalDeviceGroupsKHR"));
+        let found = found.or_else(|| below().driver_proc(instance, c"vkEnumeratePhysicalDeviceGroupsKHR"));
         typed::<vk::PFN_vkEnumeratePhysicalDeviceGroups>(found)(instance, count, out)
     };
     if !out.is_null() && result.as_raw() >= 0 {

@@ -26,7 +26,8 @@ static OBJECTS: Mutex<Option<HashMap<u64, usize>>> = Mutex::new(None);
 pub fn wrap<H: Handle + Copy>(below: H) -> H {
     let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
     let object = *objects.get_or_insert_default().entry(below.as_raw()).or_insert_with(|| {
-        std::ptr::from_mut(Box::leak(Box::new(Object { word: MAGIC, below: below.as_raw() }))).expose_provenance()
+        std::ptr::from_mut(Box::leak(Box::new(Object { word: MAGIC, below: below.as_raw() })))
+            .expose_provenance()
     });
     H::from_raw(object as u64)
 }
