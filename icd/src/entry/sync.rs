@@ -61,8 +61,20 @@ pub(super) unsafe extern "system" fn wait_for_fences(
 ) -> vk::Result {
     point!("vkWaitForFences");
     let state = state!(DEVICES, device);
-    // SAFETY: valid usage.
-    let result = unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
+    let host = state.fns.fp_v1_0().wait_for_fences;
+    let result = match state.dma() {
+        Some(dma) if Dma::any_held() => {
+            // SAFETY: valid usage.
+            let fences = unsafe { super::slice(fences, count) };
+            dma.wait_for_fences(fences, wait_all == vk::TRUE, timeout, |fences, timeout| {
+                let count = u32::try_from(fences.len()).unwrap_or(count);
+                // SAFETY: some of the application's fences.
+                unsafe { host(device, count, fences.as_ptr(), wait_all, timeout) }
+            })
+        }
+        // SAFETY: valid usage.
+        _ => unsafe { host(device, count, fences, wait_all, timeout) },
+    };
     completed(&state, result)
 }
 
@@ -70,6 +82,9 @@ pub(super) unsafe extern "system" fn wait_for_fences(
 pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence: vk::Fence) -> vk::Result {
     point!("vkGetFenceStatus");
     // Applications poll for long: what has not happened costs no more than asking the host.
+    if Dma::any_held() && state!(DEVICES, device).dma().is_some_and(|dma| dma.holds(fence)) {
+        return vk::Result::NOT_READY;
+    }
     let shared = Commands::shared().and_then(|shared| shared.get_fence_status);
     // SAFETY: valid usage.
     let result = shared.map(|host| unsafe { host(device, fence) });

@@ -16,6 +16,7 @@ use kmd_sim::uapi::BoId;
 
 use super::batch::Batch;
 use super::copies::Copier;
+use super::held::Held;
 use super::staging::{Block, Staging};
 use super::{Dma, lock};
 use crate::device::{DeviceState, QueueState};
@@ -114,7 +115,10 @@ impl Dma {
         }
         if let (false, Some(line)) = (whole, schedule.lines.get_mut(&queue.handle)) {
             line.deferred.extend(rest.into_iter().map(Deferred::Batch));
-            line.deferred.extend((fence != vk::Fence::null()).then_some(Deferred::Fence(fence)));
+            if fence != vk::Fence::null() {
+                line.deferred.push_back(Deferred::Fence(fence));
+                self.held.add(fence);
+            }
         }
         self.drain(&mut schedule);
         Ok(())
@@ -242,7 +246,10 @@ impl Dma {
                     match result {
                         Ok(()) => progress = true,
                         Err(vk::Result::ERROR_DEVICE_LOST) => {
-                            schedule.lines.values_mut().for_each(|line| line.deferred.clear());
+                            let lines = schedule.lines.values_mut();
+                            for deferred in lines.flat_map(|line| line.deferred.drain(..)) {
+                                self.release(&deferred);
+                            }
                         }
                         Err(error) => {
                             // It stays, and is tried again: the application was told that it was submitted.
@@ -288,9 +295,39 @@ impl Dma {
             Deferred::Fence(fence) => (Vec::new(), fence),
         };
         let result = self.forward(schedule, &queue, batches, fence);
-        if result.is_ok() {
-            schedule.lines.get_mut(&handle)?.deferred.pop_front();
+        if result.is_ok()
+            && let Some(deferred) = schedule.lines.get_mut(&handle)?.deferred.pop_front()
+        {
+            self.release(&deferred);
         }
         Some(result)
+    }
+
+    /// What was kept is kept no more.
+    fn release(&self, deferred: &Deferred) {
+        if let Deferred::Fence(fence) = deferred {
+            self.held.remove(*fence);
+        }
+    }
+
+    /// Waits for fences by `host`, which is asked for those it has.
+    pub fn wait_for_fences(
+        &self,
+        fences: &[vk::Fence],
+        all: bool,
+        timeout: u64,
+        host: impl FnMut(&[vk::Fence], u64) -> vk::Result,
+    ) -> vk::Result {
+        self.held.wait(fences, all, timeout, host)
+    }
+
+    /// Whether the host was not given a fence yet.
+    pub fn holds(&self, fence: vk::Fence) -> bool {
+        self.held.contains(fence)
+    }
+
+    /// Whether any device holds a fence back.
+    pub fn any_held() -> bool {
+        Held::any()
     }
 }

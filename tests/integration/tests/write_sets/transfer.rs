@@ -27,6 +27,14 @@ fn a_copy_writes_its_regions_and_not_the_gaps() {
     counters.are(5 + 1 + 2001, 0);
 }
 
+unsafe fn transfers_in_order(device: &ash::Device, commands: vk::CommandBuffer) {
+    let barrier = [vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::TRANSFER_WRITE)];
+    let stage = vk::PipelineStageFlags::TRANSFER;
+    unsafe { device.cmd_pipeline_barrier(commands, stage, stage, Default::default(), &barrier, &[], &[]) };
+}
+
 #[test]
 fn regions_that_touch_and_copies_that_repeat_count_once() {
     let counters = counted(|rig| {
@@ -35,12 +43,9 @@ fn regions_that_touch_and_copies_that_repeat_count_once() {
         let regions = [region(0, 100, 50), region(50, 150, 50)];
         let commands = rig.record(|device, commands| unsafe {
             device.cmd_copy_buffer(commands, from.raw(), to.raw(), &regions);
-            let barrier = [vk::MemoryBarrier::default()
-                .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
-                .dst_access_mask(vk::AccessFlags::TRANSFER_WRITE)];
-            let stage = vk::PipelineStageFlags::TRANSFER;
-            device.cmd_pipeline_barrier(commands, stage, stage, Default::default(), &barrier, &[], &[]);
+            transfers_in_order(device, commands);
             device.cmd_copy_buffer(commands, from.raw(), to.raw(), &[region(0, 100, 50)]);
+            transfers_in_order(device, commands);
             device.cmd_copy_buffer(commands, from.raw(), to.raw(), &[region(20, 120, 10)]);
         });
         rig.check(&commands, &to, &[(100, source[..100].to_vec())]);
@@ -154,6 +159,7 @@ fn buffers_that_share_memory_write_where_they_are_bound() {
         alias.bind(whole.memory(), PAGE);
         let commands = rig.record(|device, commands| unsafe {
             device.cmd_fill_buffer(commands, whole.raw(), PAGE as u64 + 16, 16, 0x1111_1111);
+            transfers_in_order(device, commands);
             device.cmd_fill_buffer(commands, alias.raw(), 24, 16, 0x1111_1111);
         });
         rig.check(&commands, &whole, &[(PAGE + 16, vec![0x11; 24])]);
