@@ -5,7 +5,7 @@
 //! (`vk_layer_settings.txt`) say, which also name its own errors. What a test does wrong on purpose it says itself
 //! ([`ignore`]).
 
-use crate::loader::set;
+use crate::loader::{set, skip};
 use ash::vk;
 use std::ffi::{CStr, c_void};
 use std::sync::Mutex;
@@ -38,6 +38,15 @@ pub fn is(place: Place) -> bool {
     }
 }
 
+/// Returns whether a test that puts the layer above itself must be left out, and says so: one process has room for one of it.
+pub fn is_taken() -> bool {
+    let taken = is(Place::Below);
+    if taken {
+        skip("the validation layer is below Lockstep");
+    }
+    taken
+}
+
 /// Tells the loader and the layer what they read from the environment.
 pub(crate) fn prepare() {
     if is(Place::Above) || is(Place::Below) {
@@ -54,7 +63,7 @@ pub(crate) fn prepare() {
 /// called before the process makes an instance, once.
 pub fn ignore(vuids: &[&str], reason: &str) {
     println!("the validation layer ignores {vuids:?}: {reason}");
-    set("VK_LAYER_MESSAGE_ID_FILTER", vuids.join(","));
+    set("VK_LAYER_MESSAGE_ID_FILTER", vuids.join(":"));
 }
 
 /// Has the layer only tell who listens, for a test that does. To be called before the process makes an instance.

@@ -62,15 +62,21 @@ pub unsafe extern "system" fn vk_icdGetPhysicalDeviceProcAddr(
     unsafe { vk_icdGetInstanceProcAddr(instance, name) }
 }
 
-/// Commands on an instance or what it makes; those on physical devices the driver names.
+/// Commands on an instance or what it makes, and on physical devices: those not listed here the driver names, if it can.
 fn is_on_instance(name: &CStr) -> bool {
     let name = name.to_bytes();
-    let begins = [b"vkEnumerate".as_slice(), b"vkDestroySurface", b"vkDebugReportMessage", b"vkSubmitDebug"];
+    let begins: [&[u8]; 5] = [
+        b"vkEnumerate",
+        b"vkGetPhysicalDevice",
+        b"vkDestroySurface",
+        b"vkDebugReportMessage",
+        b"vkSubmitDebug",
+    ];
     let creates = name.starts_with(b"vkCreate") && name.ends_with(b"SurfaceKHR");
     let callbacks = [b"Messenger".as_slice(), b"ReportCallback"];
     name == b"vkDestroyInstance"
         || creates
-        || begins.iter().any(|begin| name.starts_with(begin))
+        || begins.into_iter().any(|begin| name.starts_with(begin))
         || callbacks.iter().any(|part| name.windows(part.len()).any(|window| window == *part))
 }
 

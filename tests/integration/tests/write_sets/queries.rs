@@ -89,7 +89,7 @@ fn many_results_with_gaps_are_told_as_one_range() {
         let info = vk::QueryPoolCreateInfo::default().query_type(vk::QueryType::OCCLUSION).query_count(count);
         let pool = unsafe { rig.raw().create_query_pool(&info, None) }.expect("vkCreateQueryPool");
         rig.own(move |device| unsafe { device.destroy_query_pool(pool, None) });
-        let to = rig.buffer(4 + count as usize * 12);
+        let to = rig.buffer(count as usize * 12);
         let commands = rig.record(|device, commands| unsafe {
             device.cmd_reset_query_pool(commands, pool, 0, count);
             for query in 0..count {
