@@ -53,7 +53,7 @@ pub(crate) fn prepare() {
         if std::env::var_os("VK_LAYER_SETTINGS_PATH").is_none() {
             set("VK_LAYER_SETTINGS_PATH", SETTINGS);
         }
-        if is(Place::Above) {
+        if is(Place::Above) && std::env::var_os("VK_INSTANCE_LAYERS").is_none() {
             set("VK_INSTANCE_LAYERS", LAYER.to_str().expect("ASCII"));
         }
     }
@@ -69,6 +69,22 @@ pub fn ignore(vuids: &[&str], reason: &str) {
 /// Has the layer only tell who listens, for a test that does. To be called before the process makes an instance.
 pub fn only_tell() {
     set("VK_LAYER_SETTINGS_PATH", "/dev/null");
+    // The loader tells of it, too.
+    set("VK_INSTANCE_LAYERS", "");
+}
+
+/// Has the layer pass what follows a submission that was refused: it takes it for one that is pending. To be called before the
+/// process makes an instance.
+pub fn refusals_are_not_pending() {
+    ignore(
+        &[
+            "VUID-vkDestroyCommandPool-commandPool-00041",
+            "VUID-vkDestroyFence-fence-01120",
+            "VUID-vkQueueSubmit-fence-00064",
+            "VUID-vkQueueSubmit-pCommandBuffers-00071",
+        ],
+        "a submission was refused, or the device is lost",
+    );
 }
 
 /// Has the layer pass on handles as they are, and take no memory for unmapped. For tests that map by commands which are younger than
@@ -76,8 +92,13 @@ pub fn only_tell() {
 pub fn is_older_than_map_memory2() {
     set("VK_LAYER_DISABLES", "VK_VALIDATION_FEATURE_DISABLE_UNIQUE_HANDLES_EXT");
     ignore(
-        &["VUID-vkUnmapMemory-memory-00689", "VUID-VkMappedMemoryRange-memory-00684"],
-        "it knows no vkMapMemory2KHR",
+        &[
+            "VUID-vkMapMemory-memory-00678",
+            "VUID-vkUnmapMemory-memory-00689",
+            "VUID-VkMappedMemoryRange-memory-00684",
+            "VUID-VkMappedMemoryRange-size-00685",
+        ],
+        "it knows neither vkMapMemory2KHR nor vkUnmapMemory2KHR",
     );
 }
 

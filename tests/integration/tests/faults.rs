@@ -48,16 +48,7 @@ impl Faults {
         let path = loader::built("libfaulty_host.so");
         loader::set("FAULTY_HOST_DRIVER", driver);
         loader::use_host(&path);
-        // Batches of a lost device are never pending, and neither is what the host refuses.
-        validation::ignore(
-            &[
-                "VUID-vkDestroyCommandPool-commandPool-00041",
-                "VUID-vkDestroyFence-fence-01120",
-                "VUID-vkQueueSubmit-fence-00064",
-                "VUID-vkQueueSubmit-pCommandBuffers-00071",
-            ],
-            "the layer takes a submission that is refused for one that is pending",
-        );
+        validation::refusals_are_not_pending();
         // SAFETY: It has no initialisers.
         let library = unsafe { libloading::Library::new(path) }.expect("the faulty host");
         // SAFETY: The names have these types.

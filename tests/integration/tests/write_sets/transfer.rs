@@ -1,5 +1,6 @@
 //! Copies between buffers, fills and updates: exact to the byte.
 
+use crate::kit::transfers_in_order;
 use crate::rig::{bytes_of, counted, counted_on};
 use ash::vk;
 use lockstep_harness::{Buffer, Kind, PAGE, pattern};
@@ -25,14 +26,6 @@ fn a_copy_writes_its_regions_and_not_the_gaps() {
         rig.check(&commands, &to, &written);
     });
     counters.are(5 + 1 + 2001, 0);
-}
-
-unsafe fn transfers_in_order(device: &ash::Device, commands: vk::CommandBuffer) {
-    let barrier = [vk::MemoryBarrier::default()
-        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
-        .dst_access_mask(vk::AccessFlags::TRANSFER_WRITE)];
-    let stage = vk::PipelineStageFlags::TRANSFER;
-    unsafe { device.cmd_pipeline_barrier(commands, stage, stage, Default::default(), &barrier, &[], &[]) };
 }
 
 #[test]
