@@ -78,6 +78,7 @@ pub fn only_tell() {
 pub fn refusals_are_not_pending() {
     ignore(
         &[
+            "VUID-vkBeginCommandBuffer-commandBuffer-00049",
             "VUID-vkDestroyCommandPool-commandPool-00041",
             "VUID-vkDestroyFence-fence-01120",
             "VUID-vkQueueSubmit-fence-00064",

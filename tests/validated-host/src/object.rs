@@ -32,12 +32,17 @@ pub fn wrap<H: Handle + Copy>(below: H) -> H {
     H::from_raw(object as u64)
 }
 
+/// What a dispatchable handle points to.
+fn pointer<T>(handle: impl Handle) -> *mut T {
+    std::ptr::with_exposed_provenance_mut(usize::try_from(handle.as_raw()).unwrap_or(0))
+}
+
 /// The layer's handle behind one that was handed out; null is null.
 ///
 /// # Safety
 /// `handle` is null or from [`wrap`].
 pub unsafe fn unwrap<H: Handle + Copy>(handle: H) -> H {
-    let object = std::ptr::with_exposed_provenance::<Object>(handle.as_raw() as usize);
+    let object = pointer::<Object>(handle).cast_const();
     // SAFETY: the caller's; objects live for ever.
     unsafe { object.as_ref() }.map_or(handle, |object| H::from_raw(object.below))
 }
@@ -56,9 +61,8 @@ pub unsafe fn unwrap_all(handles: *const vk::CommandBuffer, count: u32) -> Vec<v
 /// # Safety
 /// Both are alive, dispatchable, and the layer's own.
 pub unsafe fn give_key<H: Handle, G: Handle>(from: H, to: G) {
-    let word = |handle: u64| std::ptr::with_exposed_provenance_mut::<usize>(handle as usize);
     // SAFETY: dispatchable handles point to a word that belongs to the loader.
-    unsafe { *word(to.as_raw()) = *word(from.as_raw()) };
+    unsafe { *pointer::<usize>(to) = *pointer::<usize>(from) };
 }
 
 /// Gives an instance or a device a key of its own.
@@ -66,7 +70,6 @@ pub unsafe fn give_key<H: Handle, G: Handle>(from: H, to: G) {
 /// # Safety
 /// It is alive, dispatchable, and the driver's own.
 pub unsafe fn give_new_key<H: Handle>(to: H) {
-    let word = std::ptr::with_exposed_provenance_mut::<usize>(to.as_raw() as usize);
     // SAFETY: as above.
-    unsafe { *word = std::ptr::from_mut(Box::leak(Box::new(0_usize))).expose_provenance() };
+    unsafe { *pointer::<usize>(to) = std::ptr::from_mut(Box::leak(Box::new(0_usize))).expose_provenance() };
 }
