@@ -53,7 +53,7 @@ pub(crate) fn prepare() {
         if std::env::var_os("VK_LAYER_SETTINGS_PATH").is_none() {
             set("VK_LAYER_SETTINGS_PATH", SETTINGS);
         }
-        if is(Place::Above) && std::env::var_os("VK_INSTANCE_LAYERS").is_none() {
+        if is(Place::Above) {
             set("VK_INSTANCE_LAYERS", LAYER.to_str().expect("ASCII"));
         }
     }
@@ -66,11 +66,9 @@ pub fn ignore(vuids: &[&str], reason: &str) {
     set("VK_LAYER_MESSAGE_ID_FILTER", vuids.join(":"));
 }
 
-/// Has the layer only tell who listens, for a test that does. To be called before the process makes an instance.
-pub fn only_tell() {
-    set("VK_LAYER_SETTINGS_PATH", "/dev/null");
-    // The loader tells of it, too.
-    set("VK_INSTANCE_LAYERS", "");
+/// Leaves it to a test to put the layer above itself, and to listen. To be called before the process makes an instance.
+pub fn is_the_tests_own() {
+    set("LOCKSTEP_TEST_VALIDATION", "");
 }
 
 /// Has the layer pass what follows a submission that was refused: it takes it for one that is pending. To be called before the
@@ -81,8 +79,10 @@ pub fn refusals_are_not_pending() {
             "VUID-vkBeginCommandBuffer-commandBuffer-00049",
             "VUID-vkDestroyCommandPool-commandPool-00041",
             "VUID-vkDestroyFence-fence-01120",
+            "VUID-vkDestroySemaphore-semaphore-01137",
             "VUID-vkQueueSubmit-fence-00064",
             "VUID-vkQueueSubmit-pCommandBuffers-00071",
+            "VUID-VkSubmitInfo2-semaphore-03882",
         ],
         "a submission was refused, or the device is lost",
     );
