@@ -2,6 +2,7 @@
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
 #   make hosts      the tests again, on host drivers worse than lavapipe
+#   make validation   the tests again, with the Khronos validation layer above Lockstep and below
 #   make tsan       the tests again, under ThreadSanitizer
 #   make mutations  each flush, each pull and the recording of each command left out in turn: some test must notice
 #   make models     races under model checkers: lock-free protocols in all interleavings, scenarios in many
@@ -22,7 +23,7 @@ LIBRARY  := libvulkan_lockstep.so
 MANIFEST := lockstep_icd.x86_64.json
 ICD      := $(CURDIR)/manifest/$(MANIFEST)
 
-.PHONY: run build test hosts tsan mutations models bench bench-instructions bench-recording cts capture clients lint deps install uninstall clean
+.PHONY: run build test hosts validation tsan mutations models bench bench-instructions bench-recording cts capture clients lint deps install uninstall clean
 
 run: deps build
 	VK_ICD_FILENAMES=$(ICD) vulkaninfo --summary 2>/dev/null | sed -n '/^Devices:/,$$p'
@@ -36,6 +37,9 @@ test: deps lint
 
 hosts: deps
 	scripts/hosts
+
+validation: deps
+	scripts/validation
 
 tsan: deps
 	scripts/tsan

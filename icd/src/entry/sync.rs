@@ -83,16 +83,37 @@ pub(super) unsafe extern "system" fn wait_for_fences(
 ) -> vk::Result {
     point!("vkWaitForFences");
     let state = state!(DEVICES, device);
-    // SAFETY: valid usage.
-    let wait =
-        |timeout| unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) };
-    completed(&state, wait_by(&state, timeout, |timeout| in_host(|| wait(timeout))))
+    let host = |count, fences, timeout| {
+        // SAFETY: valid usage, of all fences or some.
+        in_host(|| unsafe { (state.fns.fp_v1_0().wait_for_fences)(device, count, fences, wait_all, timeout) })
+    };
+    let wait = |timeout| match state.dma() {
+        Some(dma) if Dma::any_held() => {
+            // SAFETY: valid usage.
+            let fences = unsafe { super::slice(fences, count) };
+            let some = |fences: &[vk::Fence], timeout| {
+                host(u32::try_from(fences.len()).unwrap_or(count), fences.as_ptr(), timeout)
+            };
+            dma.wait_for_fences(fences, wait_all == vk::TRUE, timeout, some)
+        }
+        _ => host(count, fences, timeout),
+    };
+    completed(&state, wait_by(&state, timeout, wait))
 }
 
 /// `vkGetFenceStatus`
 pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence: vk::Fence) -> vk::Result {
     point!("vkGetFenceStatus");
     // Applications poll for long: what has not happened costs no more than asking the host.
+    if Dma::any_held() {
+        let state = state!(DEVICES, device);
+        if let Err(error) = retry(&state) {
+            return error;
+        }
+        if state.dma().is_some_and(|dma| dma.holds(fence)) {
+            return vk::Result::NOT_READY;
+        }
+    }
     let shared = Commands::shared().and_then(|shared| shared.get_fence_status);
     // SAFETY: valid usage.
     let result = shared.map(|host| unsafe { host(device, fence) });

@@ -5,7 +5,10 @@
 //!
 //! Where `HOSTILE_HOST` is set, the host driver is `libhostile_host.so`, which lies there too, and does what the variable
 //! says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
+//!
+//! `LOCKSTEP_TEST_VALIDATION` puts the Khronos validation layer above or below the driver under test, see [`validation`].
 
+use crate::validation;
 use ash::vk;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -26,6 +29,7 @@ pub const HANG_LIMIT: u32 = 300;
 
 const LIBRARY: &str = "libvulkan_lockstep.so";
 const HOSTILE_LIBRARY: &str = "libhostile_host.so";
+const VALIDATED_LIBRARY: &str = "libvalidated_host.so";
 
 struct Vulkan {
     entry: ash::Entry,
@@ -63,8 +67,9 @@ pub fn restart_hang_limit() {
 }
 
 fn choose_driver() {
+    validation::prepare();
     if std::env::var_os("LOCKSTEP_HOST_ICD").is_none() {
-        set("LOCKSTEP_HOST_ICD", host_manifest());
+        use_host(&host_manifest());
     }
     if std::env::var_os(KEEP_DRIVERS).is_some() {
         return;
@@ -90,6 +95,17 @@ pub fn manifest_under_test() -> PathBuf {
 /// Returns whether the hostile host, as host driver or driver under test, has a mode.
 pub fn is_hostile(mode: &str) -> bool {
     std::env::var("HOSTILE_HOST").is_ok_and(|modes| modes.split(',').any(|name| name == mode))
+}
+
+/// Has Lockstep use a host driver, by its manifest or its library.
+pub fn use_host(driver: &Path) {
+    if validation::is(validation::Place::Below) {
+        let is_manifest = driver.extension().is_some_and(|extension| extension == "json");
+        set("VALIDATED_HOST_DRIVER", if is_manifest { library_of(driver) } else { driver.to_owned() });
+        set("LOCKSTEP_HOST_ICD", built(VALIDATED_LIBRARY));
+    } else {
+        set("LOCKSTEP_HOST_ICD", driver);
+    }
 }
 
 /// Returns the manifest of the host driver when `LOCKSTEP_HOST_ICD` says nothing.

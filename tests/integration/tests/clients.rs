@@ -5,7 +5,9 @@ use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan::{
     Allocation, AllocationCreateDesc, AllocationScheme, Allocator, AllocatorCreateDesc,
 };
-use lockstep_harness::{Batch, Buffer, Commands, Compute, Fence, Gpu, Kind, PAGE, Timeline, pattern};
+use lockstep_harness::{
+    Batch, Buffer, Commands, Compute, Fence, Gpu, Kind, PAGE, Timeline, pattern, validation,
+};
 
 /// Doubles every word and adds the frame's number, which is the first word.
 const DOUBLE: &str = "
@@ -203,6 +205,10 @@ fn one_device_goes_on_when_another_is_destroyed() {
 
 #[test]
 fn the_validation_layer_has_nothing_to_say() {
+    if validation::is_taken() {
+        return;
+    }
+    validation::is_the_tests_own();
     let gpu = Gpu::builder().validation().build();
     let messages = gpu.instance().messages();
     let len = 4 * 1000;
@@ -236,6 +242,10 @@ fn the_validation_layer_has_nothing_to_say() {
 
 #[test]
 fn the_validation_layer_lets_held_batches_and_host_signals_through() {
+    if validation::is_taken() {
+        return;
+    }
+    validation::is_the_tests_own();
     let gpu = Gpu::builder().validation().build();
     let messages = gpu.instance().messages();
     {
@@ -257,6 +267,10 @@ fn the_validation_layer_lets_held_batches_and_host_signals_through() {
 #[test]
 fn the_messenger_hears_of_a_wrong_call() {
     // Without this, silence in the tests above could mean that nobody listened.
+    if validation::is_taken() {
+        return;
+    }
+    validation::is_the_tests_own();
     let gpu = Gpu::builder().validation().build();
     let info = vk::BufferCreateInfo::default().size(16);
     // SAFETY: Wrong on purpose, for it names no usage; the drivers below make a buffer all the same.

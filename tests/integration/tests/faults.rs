@@ -9,7 +9,7 @@ use ash::vk;
 use lockstep_harness::process::Holdings;
 use lockstep_harness::{
     Batch, Buffer, Commands, Fence, Gpu, Kind, MappedBytes, PAGE, Timeline, dma_under_test, loader,
-    lockstep_under_test, pattern, skip, sync,
+    lockstep_under_test, pattern, skip, sync, validation,
 };
 use std::ffi::{CStr, c_char};
 
@@ -50,7 +50,8 @@ impl Faults {
         };
         let path = loader::built("libfaulty_host.so");
         loader::set("FAULTY_HOST_DRIVER", driver);
-        loader::set("LOCKSTEP_HOST_ICD", &path);
+        loader::use_host(&path);
+        validation::refusals_are_not_pending();
         // SAFETY: It has no initialisers.
         let library = unsafe { libloading::Library::new(path) }.expect("the faulty host");
         // SAFETY: The names have these types.
@@ -360,6 +361,42 @@ fn memory_is_freed_although_the_host_cannot_wait_for_its_bytes() {
 }
 
 const SUBMISSION: [&CStr; 2] = [c"vkQueueSubmit", c"vkQueueSubmit2"];
+
+#[test]
+fn the_host_is_not_asked_for_a_fence_that_it_was_not_given() {
+    if !lockstep_under_test() {
+        return skip("this is about Lockstep's host");
+    }
+    loader::set("LOCKSTEP_TRANSPORT", "dma");
+    let faults = Faults::below();
+    let gpu = Gpu::new();
+    let target = Buffer::mapped(&gpu, Kind::Coherent, SIZE);
+    let commands = Commands::new(&gpu, |r| r.fill(&target, 0, 3 * PAGE, 0x55));
+    let (timeline, held, other) = (Timeline::new(&gpu), Fence::new(&gpu), Fence::new(&gpu));
+    gpu.submit(&[Batch::new().wait(&timeline, 1).run(&commands)], Some(&held));
+    let wait = |fences: &[vk::Fence], all, timeout| {
+        // SAFETY: The fences are alive.
+        unsafe { gpu.raw().wait_for_fences(fences, all, timeout) }
+    };
+    // While it is submitted nobody may use it, and when that will be nobody knows.
+    faults.fail_from(&[c"vkGetFenceStatus", c"vkWaitForFences"], 0, vk::Result::ERROR_DEVICE_LOST);
+    assert!(!held.is_signalled());
+    assert_eq!(wait(&[held.raw()], true, 0), Err(vk::Result::TIMEOUT));
+    assert_eq!(wait(&[held.raw()], true, 1_000_000), Err(vk::Result::TIMEOUT));
+    assert_eq!(wait(&[held.raw(), other.raw()], true, 0), Err(vk::Result::TIMEOUT));
+    faults.none();
+    assert_eq!(wait(&[held.raw(), other.raw()], false, 3_000_000), Err(vk::Result::TIMEOUT));
+
+    let waiting = std::thread::scope(|scope| {
+        let one = scope.spawn(|| wait(&[held.raw()], true, u64::MAX));
+        let any = scope.spawn(|| wait(&[other.raw(), held.raw()], false, u64::MAX));
+        timeline.signal(1);
+        (one.join().expect("no panic"), any.join().expect("no panic"))
+    });
+    assert_eq!(waiting, (Ok(()), Ok(())));
+    assert!(held.is_signalled());
+    assert_eq!(target.bytes().read_all()[..3 * PAGE], [0x55; 3 * PAGE]);
+}
 
 const EVERYTHING: [&CStr; 9] = [
     c"vkQueueSubmit",

@@ -3,7 +3,7 @@
 use ash::vk;
 use lockstep_harness::{
     Batch, Buffer, Commands, Event, Fence, Gpu, Kind, MappedBytes, Memory, PAGE, Semaphore, Timeline,
-    TimelineUse, pattern, skip,
+    TimelineUse, pattern, skip, validation,
 };
 
 /// A size of several pages that is a multiple of neither 8 nor a page.
@@ -303,6 +303,7 @@ fn a_map_at_an_odd_offset_writes_there_and_nowhere_else() {
 
 #[test]
 fn map_memory2_maps_like_map_memory() {
+    validation::is_older_than_map_memory2();
     let gpu = Gpu::new();
     if !gpu.advertises(c"VK_KHR_map_memory2") {
         skip("VK_KHR_map_memory2 is not advertised");

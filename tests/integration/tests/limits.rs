@@ -7,7 +7,7 @@
 use ash::vk;
 use lockstep_harness::process::{self, Holdings, Refused, refuse};
 use lockstep_harness::{
-    Buffer, Gpu, Kind, Memory, PAGE, loader, lockstep_under_test, pattern, skip, tracker,
+    Buffer, Gpu, Kind, Memory, PAGE, loader, lockstep_under_test, pattern, skip, tracker, validation,
 };
 use std::process::Output;
 
@@ -285,6 +285,7 @@ fn use_memory(gpu: &Gpu, commands: &lockstep_harness::Commands) -> Result<(), vk
 fn child_is_refused_a_system_call() {
     let number = |name| std::env::var(name).expect("the parent sets it").parse::<usize>().expect("a number");
     let refused = refusals()[number("REFUSED")];
+    validation::refusals_are_not_pending();
     let gpu = Gpu::new();
     let other = Buffer::poisoned(&gpu, SIZE);
     let commands = lockstep_harness::Commands::simultaneous(&gpu, |r| r.fill(&other, 0, SIZE / 4 * 4, 1));

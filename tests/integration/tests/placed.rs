@@ -3,6 +3,7 @@
 use ash::vk;
 use lockstep_harness::{
     Buffer, Gpu, Kind, MappedBytes, Memory, PAGE, loader, lockstep_under_test, pattern, process, skip,
+    validation,
 };
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -65,6 +66,7 @@ fn gpu() -> Option<Gpu> {
         skip("the host's own driver may not place memory");
         return None;
     }
+    validation::is_older_than_map_memory2();
     Some(Gpu::builder().placed().build())
 }
 

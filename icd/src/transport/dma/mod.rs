@@ -10,6 +10,7 @@
 //! | [`submission`] | what goes around them |
 //! | [`batch`] | batches in one form |
 //! | [`copies`] | command buffers that copy |
+//! | `held` | fences that the host was not given yet |
 //! | [`staging`] | memory that both sides see |
 //!
 //! Locks, in this order: the schedule; the reservation of the device; one at a time of what is in [`Dma`].
@@ -29,6 +30,7 @@ macro_rules! mutated {
 
 pub mod batch;
 pub mod copies;
+mod held;
 pub mod schedule;
 pub mod staging;
 pub mod submission;
@@ -44,6 +46,7 @@ use kmd_sim::uapi::{Error, Result, SharedMem};
 use memmap2::MmapMut;
 
 use self::copies::Copy;
+use self::held::Held;
 use self::schedule::Schedule;
 use self::staging::{Block, Direction, Staging};
 
@@ -127,6 +130,8 @@ pub struct Dma {
     refused: AtomicBool,
     /// The schedule has changed.
     changed: Condvar,
+    /// Fences of batches that are kept.
+    held: Held,
 }
 
 impl std::fmt::Debug for Dma {
@@ -166,6 +171,7 @@ impl Dma {
             schedule: Mutex::default(),
             refused: AtomicBool::new(false),
             changed: Condvar::new(),
+            held: Held::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use kmd_sim::uapi::BoId;
 
 use super::batch::Batch;
 use super::copies::Copier;
+use super::held::Held;
 use super::staging::{Block, Staging};
 use super::{Dma, lock};
 use crate::device::{DeviceState, QueueState};
@@ -138,7 +139,10 @@ impl Dma {
         }
         if let (false, Some(line)) = (whole, schedule.lines.get_mut(&queue.handle)) {
             line.deferred.extend(rest.into_iter().map(Deferred::Batch));
-            line.deferred.extend((fence != vk::Fence::null()).then_some(Deferred::Fence(fence)));
+            if fence != vk::Fence::null() {
+                line.deferred.push_back(Deferred::Fence(fence));
+                self.held.add(fence);
+            }
         }
         self.drain_later(&mut schedule);
         Ok(())
@@ -318,9 +322,7 @@ impl Dma {
                     schedule.drained += 1;
                     match result {
                         Ok(()) => progress = true,
-                        Err(vk::Result::ERROR_DEVICE_LOST) => {
-                            schedule.lines.values_mut().for_each(|line| line.deferred.clear());
-                        }
+                        Err(vk::Result::ERROR_DEVICE_LOST) => self.forget_deferred(schedule),
                         Err(error) => return Err(error),
                     }
                 }
@@ -338,7 +340,7 @@ impl Dma {
             self.drain(&mut schedule)?;
         }
         if schedule.lines.values().any(|line| self.ask(line.sent) == Err(vk::Result::ERROR_DEVICE_LOST)) {
-            schedule.lines.values_mut().for_each(|line| line.deferred.clear());
+            self.forget_deferred(&mut schedule);
             self.changed.notify_all();
             return Err(vk::Result::ERROR_DEVICE_LOST);
         }
@@ -377,9 +379,46 @@ impl Dma {
             Deferred::Fence(fence) => (Vec::new(), fence),
         };
         let result = self.forward(schedule, &queue, batches, fence);
-        if result.is_ok() {
-            schedule.lines.get_mut(&handle)?.deferred.pop_front();
+        if result.is_ok()
+            && let Some(deferred) = schedule.lines.get_mut(&handle)?.deferred.pop_front()
+        {
+            self.release(&deferred);
         }
         Some(result)
+    }
+
+    /// A lost device will never be given what was kept.
+    fn forget_deferred(&self, schedule: &mut Schedule) {
+        for deferred in schedule.lines.values_mut().flat_map(|line| line.deferred.drain(..)) {
+            self.release(&deferred);
+        }
+    }
+
+    /// What was kept is kept no more.
+    fn release(&self, deferred: &Deferred) {
+        if let Deferred::Fence(fence) = deferred {
+            self.held.remove(*fence);
+        }
+    }
+
+    /// Waits for fences by `host`, which is asked for those it has.
+    pub fn wait_for_fences(
+        &self,
+        fences: &[vk::Fence],
+        all: bool,
+        timeout: u64,
+        host: impl FnMut(&[vk::Fence], u64) -> vk::Result,
+    ) -> vk::Result {
+        self.held.wait(fences, all, timeout, host)
+    }
+
+    /// Whether the host was not given a fence yet.
+    pub fn holds(&self, fence: vk::Fence) -> bool {
+        self.held.contains(fence)
+    }
+
+    /// Whether any device holds a fence back.
+    pub fn any_held() -> bool {
+        Held::any()
     }
 }

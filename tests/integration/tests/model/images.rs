@@ -159,6 +159,7 @@ impl Image {
     /// Records the way into the GENERAL layout; what the image holds is lost.
     pub(crate) fn enter_general_layout(&self, r: &Recorder<'_>) {
         let barrier = [vk::ImageMemoryBarrier::default()
+            .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
             .dst_access_mask(vk::AccessFlags::MEMORY_READ | vk::AccessFlags::MEMORY_WRITE)
             .old_layout(vk::ImageLayout::UNDEFINED)
             .new_layout(vk::ImageLayout::GENERAL)

@@ -310,6 +310,7 @@ fn a_change_of_layout_may_write_and_a_barrier_without_one_does_not() {
 fn barrier2(image: &Image) -> [vk::ImageMemoryBarrier2<'static>; 1] {
     [vk::ImageMemoryBarrier2::default()
         .src_stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)
+        .src_access_mask(vk::AccessFlags2::MEMORY_WRITE)
         .dst_stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)
         .dst_access_mask(vk::AccessFlags2::MEMORY_READ | vk::AccessFlags2::MEMORY_WRITE)
         .old_layout(vk::ImageLayout::UNDEFINED)

@@ -16,6 +16,15 @@ pub(crate) const EVERY_OTHER: &str = "
         dest[2u * id.x] = 0x51515151u;
     }";
 
+/// Orders transfers that write what transfers before them wrote.
+pub(crate) fn transfers_in_order(device: &ash::Device, commands: vk::CommandBuffer) {
+    let barrier = [vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::TRANSFER_WRITE)];
+    let stage = vk::PipelineStageFlags::TRANSFER;
+    unsafe { device.cmd_pipeline_barrier(commands, stage, stage, Default::default(), &barrier, &[], &[]) };
+}
+
 /// What [`EVERY_OTHER`] writes from `at` on.
 pub(crate) fn every_other(at: usize) -> Vec<(usize, Vec<u8>)> {
     (0..4).map(|word| (at + 8 * word, vec![0x51; 4])).collect()

@@ -1,5 +1,6 @@
 //! Copies between buffers, fills and updates: exact to the byte.
 
+use crate::kit::transfers_in_order;
 use crate::rig::{bytes_of, counted, counted_on};
 use ash::vk;
 use lockstep_harness::{Buffer, Kind, PAGE, pattern};
@@ -35,12 +36,9 @@ fn regions_that_touch_and_copies_that_repeat_count_once() {
         let regions = [region(0, 100, 50), region(50, 150, 50)];
         let commands = rig.record(|device, commands| unsafe {
             device.cmd_copy_buffer(commands, from.raw(), to.raw(), &regions);
-            let barrier = [vk::MemoryBarrier::default()
-                .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
-                .dst_access_mask(vk::AccessFlags::TRANSFER_WRITE)];
-            let stage = vk::PipelineStageFlags::TRANSFER;
-            device.cmd_pipeline_barrier(commands, stage, stage, Default::default(), &barrier, &[], &[]);
+            transfers_in_order(device, commands);
             device.cmd_copy_buffer(commands, from.raw(), to.raw(), &[region(0, 100, 50)]);
+            transfers_in_order(device, commands);
             device.cmd_copy_buffer(commands, from.raw(), to.raw(), &[region(20, 120, 10)]);
         });
         rig.check(&commands, &to, &[(100, source[..100].to_vec())]);
@@ -154,6 +152,7 @@ fn buffers_that_share_memory_write_where_they_are_bound() {
         alias.bind(whole.memory(), PAGE);
         let commands = rig.record(|device, commands| unsafe {
             device.cmd_fill_buffer(commands, whole.raw(), PAGE as u64 + 16, 16, 0x1111_1111);
+            transfers_in_order(device, commands);
             device.cmd_fill_buffer(commands, alias.raw(), 24, 16, 0x1111_1111);
         });
         rig.check(&commands, &whole, &[(PAGE + 16, vec![0x11; 24])]);
