@@ -110,8 +110,10 @@ pub(super) unsafe extern "system" fn get_fence_status(device: vk::Device, fence:
         if let Err(error) = retry(&state) {
             return error;
         }
-        if state.dma().is_some_and(|dma| dma.holds(fence)) {
-            return vk::Result::NOT_READY;
+        match state.dma().map(|dma| dma.holds(fence)) {
+            Some(Ok(true)) => return vk::Result::NOT_READY,
+            Some(Err(error)) => return error,
+            Some(Ok(false)) | None => {}
         }
     }
     let shared = Commands::shared().and_then(|shared| shared.get_fence_status);

@@ -178,6 +178,11 @@ impl Dma {
             if result != vk::Result::TIMEOUT || now == left {
                 return result;
             }
+            if let Ok(mut schedule) = self.schedule.try_lock()
+                && let Err(error) = self.check_lost(&mut schedule)
+            {
+                return error;
+            }
             left = if left == u64::MAX { left } else { left - now };
         }
     }
@@ -339,11 +344,7 @@ impl Dma {
         if self.refused.load(Ordering::Relaxed) {
             self.drain(&mut schedule)?;
         }
-        if schedule.lines.values().any(|line| self.ask(line.sent) == Err(vk::Result::ERROR_DEVICE_LOST)) {
-            self.forget_deferred(&mut schedule);
-            self.changed.notify_all();
-            return Err(vk::Result::ERROR_DEVICE_LOST);
-        }
+        self.check_lost(&mut schedule)?;
         let waited = self.changed.wait_timeout(schedule, PATIENCE);
         Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
@@ -387,6 +388,16 @@ impl Dma {
         Some(result)
     }
 
+    /// Sees to it that nobody waits for what a lost device will never be given.
+    fn check_lost(&self, schedule: &mut Schedule) -> Result<(), vk::Result> {
+        if schedule.lines.values().any(|line| self.ask(line.sent) == Err(vk::Result::ERROR_DEVICE_LOST)) {
+            self.forget_deferred(schedule);
+            self.changed.notify_all();
+            return Err(vk::Result::ERROR_DEVICE_LOST);
+        }
+        Ok(())
+    }
+
     /// A lost device will never be given what was kept.
     fn forget_deferred(&self, schedule: &mut Schedule) {
         for deferred in schedule.lines.values_mut().flat_map(|line| line.deferred.drain(..)) {
@@ -412,9 +423,13 @@ impl Dma {
         self.held.wait(fences, all, timeout, host)
     }
 
-    /// Whether the host was not given a fence yet.
-    pub fn holds(&self, fence: vk::Fence) -> bool {
-        self.held.contains(fence)
+    /// Whether the host was not given a fence yet. It is not kept for a lost device.
+    pub fn holds(&self, fence: vk::Fence) -> Result<bool, vk::Result> {
+        let holds = self.held.contains(fence);
+        match self.schedule.try_lock() {
+            Ok(mut schedule) if holds => self.check_lost(&mut schedule).map(|()| true),
+            _ => Ok(holds),
+        }
     }
 
     /// Whether any device holds a fence back.
