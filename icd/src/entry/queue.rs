@@ -10,7 +10,7 @@ use kmd_sim::uapi::Writes;
 
 use super::{QUEUES, code, point, slice, state};
 use crate::chain;
-use crate::device::QueueState;
+use crate::device::{DeviceState, QueueState};
 use crate::submission::{Batches, Batches2};
 use crate::trace::{self, in_host};
 use crate::transport::dma::batch::{Batch, signals_of};
@@ -45,6 +45,15 @@ unsafe fn writes2(queue: &QueueState, info: &vk::SubmitInfo2<'_>) -> Option<Writ
     queue.writes(commands.iter().map(|info| info.command_buffer), gated)
 }
 
+/// Opens what the CPU is about to write when the host has its work: it is at work meanwhile.
+struct OpensDue<'a>(&'a DeviceState);
+
+impl Drop for OpensDue<'_> {
+    fn drop(&mut self) {
+        self.0.km.open_due();
+    }
+}
+
 /// `vkQueueSubmit`
 pub(super) unsafe extern "system" fn queue_submit(
     queue: vk::Queue,
@@ -54,6 +63,7 @@ pub(super) unsafe extern "system" fn queue_submit(
 ) -> vk::Result {
     point!("vkQueueSubmit");
     let state = state!(QUEUES, queue);
+    let _opens = OpensDue(&state.device);
     let host = state.device.fns.fp_v1_0().queue_submit;
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };
@@ -88,6 +98,7 @@ pub(super) unsafe extern "system" fn queue_submit2(
 ) -> vk::Result {
     point!("vkQueueSubmit2");
     let state = state!(QUEUES, queue);
+    let _opens = OpensDue(&state.device);
     let Some(host) = state.device.later.queue_submit2 else { return vk::Result::ERROR_UNKNOWN };
     // SAFETY: valid usage.
     let infos = unsafe { slice(submits, count) };

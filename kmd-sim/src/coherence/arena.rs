@@ -98,11 +98,6 @@ impl Arena {
         self.pages.zap(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE))
     }
 
-    /// Makes `pages` writable in the application's page tables: they count as written from now on.
-    pub fn open(&self, pages: &Range<Pgoff>) {
-        self.pages.write_fault(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE));
-    }
-
     /// Gives pages back.
     pub fn free(&mut self, node: &Range<Pgoff>) {
         // Pages that cannot be given back would be handed out again with old bytes: keep them.

@@ -19,6 +19,7 @@ use crate::mmu::tracker::{Readback, TrackerChoice};
 use crate::svga::HostDevice;
 use crate::sync::machine::AtomicBool;
 use crate::sync::{Arc, Mutex, MutexGuard, Ordering, PoisonError, RwLock, RwLockReadGuard, Weak};
+use crate::sys::pages::write_fault;
 use crate::sys::signals::Blocked;
 
 /// A context with batches that have completed, its place, and how far it has come.
@@ -32,6 +33,8 @@ pub struct Device<H: HostDevice> {
     state: Arc<Mutex<State<H>>>,
     /// A thread that touches what it has mapped may have to wait for the reservation.
     serves_faults: AtomicBool,
+    /// There is something to open.
+    opens: AtomicBool,
 }
 
 /// The reservation, held.
@@ -76,6 +79,7 @@ impl<H: HostDevice> Device<H> {
             contexts: RwLock::new(Vec::new()),
             state: Arc::new_cyclic(state),
             serves_faults: AtomicBool::new(false),
+            opens: AtomicBool::new(false),
         }
     }
 
@@ -115,7 +119,21 @@ impl<H: HostDevice> Device<H> {
     /// Makes every CPU write that happened before visible to the device: for the points where the device
     /// goes on without a submission.
     pub fn flush(&self) -> Result<()> {
-        self.reserve().flush()
+        let mut state = self.reserve();
+        let result = state.flush();
+        self.opens.store(!state.opens.is_empty(), Ordering::Relaxed);
+        result
+    }
+
+    /// Opens what the CPU is about to write, so that it need not fault page by page. To be called when the device has been
+    /// given its work, and without the reservation: where touches are served, this one is, too.
+    ///
+    /// What was scanned and is open is reported by the next scan.
+    pub fn open_due(&self) {
+        if self.opens.swap(false, Ordering::Relaxed) {
+            let due = std::mem::take(&mut self.reserve().opens);
+            due.into_iter().for_each(write_fault);
+        }
     }
 
     /// Prepares the submission of batches with commands on `context`: flushes, and gives each batch a sequence
@@ -124,6 +142,7 @@ impl<H: HostDevice> Device<H> {
     pub fn execbuf(&self, context: ContextId, batches: &[Writes]) -> Result<Option<Range<u64>>> {
         let mut state = self.reserve();
         state.flush()?;
+        self.opens.store(!state.opens.is_empty(), Ordering::Relaxed);
         state.stats.batches += batches.len() as u64;
         let sets: Vec<_> = batches.iter().map(|writes| state.write_set(writes)).collect();
         if !batches.iter().zip(&sets).any(|(writes, set)| Fence::is_needed(set, writes)) {

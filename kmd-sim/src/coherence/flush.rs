@@ -40,7 +40,7 @@ impl<H: HostDevice> State<H> {
         self.watch.begin(&mut dirty_bos);
         self.forecast.iter_mut().for_each(Forecast::begin);
         if dirty_bos.is_empty() {
-            self.open_due();
+            self.forecast_opens();
             return Ok(());
         }
         let start = Instant::now();
@@ -48,24 +48,21 @@ impl<H: HostDevice> State<H> {
             let flush = |state: &mut Self| state.flush_bo(id);
             self.stats.bytes_flushed += self.traced(Event::FlushObject, id.0, trace::now(), flush);
         }
-        self.open_due();
+        self.forecast_opens();
         // Stores to write-combining host memory must have left the CPU before the device is told.
         fence(Ordering::SeqCst);
         self.stats.flush_ns += nanos_since(start);
         Ok(())
     }
 
-    /// Opens what the CPU is about to write. It was scanned and copied, and what is open is reported by the next scan.
-    fn open_due(&mut self) {
+    /// Notes what is to be opened once the reservation is given back: a touch may have to wait for it.
+    fn forecast_opens(&mut self) {
         let (Some(forecast), Some(tracking)) = (&mut self.forecast, &self.tracking) else { return };
-        let due = forecast.end();
-        // What was left behind would have to be brought up to date first, under the reservation: who touches it faults.
-        if self.server.is_some() {
-            return;
-        }
-        for run in due {
+        // What nobody opened is stale by now.
+        self.opens.clear();
+        for run in forecast.end() {
             self.stats.pages_opened += run.end - run.start;
-            tracking.arena.open(&run);
+            self.opens.push(tracking.arena.application_pages(&run));
         }
     }
 

@@ -6,12 +6,12 @@
 //!
 //! * What is written before each flush stays open: the scan leaves it out.
 //! * What is written every so many flushes, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault
-//!   ([`Arena::open`](super::arena::Arena::open)).
+//!   ([`Device::open_due`](super::device::Device::open_due)).
 //!
 //! A page must have kept its rhythm [`STEADY`] times (the series switches its method after three in a row, too), and longer after
 //! forecasts that were hardly worth it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::addr::Pgoff;
@@ -25,7 +25,8 @@ const LONGEST: u8 = 64;
 const WORTH: u8 = 4;
 /// How often the number of equal intervals that is asked for may double.
 const CAUTION: u8 = 5;
-/// Pages in a row for which it pays: each run takes a system call.
+/// Pages in a row for which opening them pays: each run takes a system call. So does each that stays open, but to
+/// protect a single page again costs more than that: every processor that runs the process must forget what it knew of it.
 const RUN: u64 = 2;
 /// Pages whose rhythms are kept together.
 const REGION: u64 = 512;
@@ -87,7 +88,8 @@ impl Rhythm {
 /// The rhythms of all pages of an arena, and what is to be opened when.
 #[derive(Debug, Default)]
 pub struct Forecast {
-    regions: HashMap<u64, Box<[Rhythm]>>,
+    /// Those of each region, once a page of it was written.
+    regions: Vec<Option<Box<[Rhythm]>>>,
     /// Pages to open at the end of a flush, by its number.
     due: BTreeMap<u32, Vec<Pgoff>>,
     /// Pages that will be written before the next flush as before this one.
@@ -110,13 +112,12 @@ impl Forecast {
     /// A page was compared that was reported. `changed`: the CPU had written it.
     pub fn compared(&mut self, page: Pgoff, changed: bool) {
         let new = || vec![Rhythm::default(); to_usize(REGION)].into_boxed_slice();
-        let region = match changed {
-            true => self.regions.entry(page / REGION).or_insert_with(new),
-            false => match self.regions.get_mut(&(page / REGION)) {
-                Some(region) => region,
-                None => return,
-            },
-        };
+        let index = to_usize(page / REGION);
+        if changed && self.regions.len() <= index {
+            self.regions.resize_with(index + 1, || None);
+        }
+        let Some(region) = self.regions.get_mut(index) else { return };
+        let region = region.get_or_insert_with(new);
         match region[to_usize(page % REGION)].compared(self.now, changed) {
             Some(Next::Always) => self.stay.push(page),
             Some(Next::At(flush)) => self.due.entry(flush.wrapping_sub(1)).or_default().push(page),
@@ -127,21 +128,21 @@ impl Forecast {
     /// Pages are somebody else's from now on.
     pub fn forget(&mut self, pages: &Range<Pgoff>) {
         self.open.retain(|run| run.end <= pages.start || pages.end <= run.start);
-        for region in pages.start.div_ceil(REGION)..pages.end / REGION {
-            self.regions.remove(&region);
-        }
+        let (first, end) = (to_usize(pages.start.div_ceil(REGION)), to_usize(pages.end / REGION));
+        self.regions.iter_mut().take(end).skip(first).for_each(|region| *region = None);
     }
 
     /// A flush ends: takes out what is to be opened now, in ascending runs.
     pub fn end(&mut self) -> Vec<Range<Pgoff>> {
-        let due = runs(self.due.remove(&self.now).unwrap_or_default());
+        let mut due = runs(self.due.remove(&self.now).unwrap_or_default());
+        due.retain(|run| run.end - run.start >= RUN);
         // What was scanned at this flush takes one fault more, and stays open from then on.
         self.open = runs(std::mem::take(&mut self.stay));
         due
     }
 }
 
-/// Ascending runs of pages, long enough to pay.
+/// Pages as ascending runs.
 fn runs(mut pages: Vec<Pgoff>) -> Vec<Range<Pgoff>> {
     let mut runs: Vec<Range<Pgoff>> = Vec::new();
     pages.sort_unstable();
@@ -152,7 +153,6 @@ fn runs(mut pages: Vec<Pgoff>) -> Vec<Range<Pgoff>> {
             _ => runs.push(page..page + 1),
         }
     }
-    runs.retain(|run| run.end - run.start >= RUN);
     runs
 }
 
@@ -209,16 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn a_page_alone_is_not_worth_a_system_call() {
+    fn a_page_alone_stays_open_but_is_not_opened() {
         let mut forecast = Forecast::default();
-        for _ in 0..10 {
+        for flush in 1..=20 {
             forecast.begin();
-            [7, 20, 21, 22].iter().for_each(|page| forecast.compared(*page, true));
-            assert_eq!(forecast.end(), []);
+            let turn = if flush % 2 == 0 { [7, 20, 21, 22] } else { [7, 40, 41, 50] };
+            turn.iter().for_each(|page| forecast.compared(*page, true));
+            for run in forecast.end() {
+                assert!(run == (20..23) || run == (40..42), "{run:?}");
+            }
         }
-        assert_eq!(forecast.open().first(), Some(&(20..23)));
+        assert_eq!(forecast.open().first(), Some(&(7..8)));
         assert_eq!(forecast.open().len(), 1);
-        forecast.forget(&(22..30));
+        forecast.forget(&(0..30));
         assert_eq!(forecast.open(), []);
     }
 
@@ -238,7 +241,7 @@ mod tests {
                 for runs in runs {
                     prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
                     let all_known = |run: &Range<Pgoff>| run.clone().all(|page| known.contains(&page));
-                    prop_assert!(runs.iter().all(|run| run.end - run.start >= RUN && all_known(run)));
+                    prop_assert!(runs.iter().all(all_known));
                 }
             }
             // Nothing is kept for flushes that are over.

@@ -144,6 +144,8 @@ pub struct State<H: HostDevice> {
     pub(super) explicit: Option<Arena>,
     /// Which pages will be written, if anybody wants to know.
     pub(super) forecast: Option<Forecast>,
+    /// Pages that the CPU is about to write, to be opened by [`Device::open_due`](super::device::Device::open_due).
+    pub(super) opens: Vec<SharedMem>,
     /// Pages that somebody may be writing unreported.
     pub(super) watch: Watch,
     /// Objects with recorded dirty pages.
@@ -187,6 +189,7 @@ impl<H: HostDevice> State<H> {
             tracking: None,
             explicit: None,
             forecast: Some(Forecast::default()),
+            opens: Vec::new(),
             watch: Watch::default(),
             dirty_bos: Vec::new(),
             mapped: BTreeSet::new(),

@@ -178,21 +178,19 @@ impl TwiceMapped {
             .map_err(|errno| os("madvise(MADV_DONTNEED)", errno))
     }
 
-    /// Makes the pages of `bytes` writable in the application's page tables, as if each had been stored to with the value
-    /// it has. Where that cannot be, they are left as they are.
-    pub fn write_fault(&self, bytes: &Range<u64>) {
-        let memory = self.application().slice(to_usize(bytes.start), to_usize(bytes.end - bytes.start));
-        // SAFETY: pages of a shared mapping, whose content stays.
-        let _ =
-            unsafe { rustix::mm::madvise(memory.as_ptr().cast(), memory.len(), Advice::LinuxPopulateWrite) };
-    }
-
     /// Gives the pages of `bytes` back; they read as zeros afterwards, in every mapping.
     pub fn discard(&self, bytes: &Range<u64>) -> Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&self.file, flags, bytes.start, bytes.end - bytes.start)
             .map_err(|errno| os("fallocate(PUNCH_HOLE)", errno))
     }
+}
+
+/// Makes pages of a shared mapping writable in the page tables, as if each had been stored to with the value it has. Where that
+/// cannot be, they are left as they are. Waits for who serves faults, if they come to somebody.
+pub fn write_fault(memory: SharedMem) {
+    // SAFETY: the content of a shared mapping stays.
+    let _ = unsafe { rustix::mm::madvise(memory.as_ptr().cast(), memory.len(), Advice::LinuxPopulateWrite) };
 }
 
 fn os(call: &'static str, errno: Errno) -> Error {
