@@ -1,8 +1,10 @@
 //! The state of a device, and the life of its buffer objects (kernel: `vmwgfx_drv.c`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Instant;
+
+use rustc_hash::FxHashMap;
 
 use super::bo::{Bo, BoId, Mapping, Sync};
 use super::bound::{Access, Reach, ResourceId};
@@ -127,7 +129,8 @@ impl Pages<'_> {
 /// All that is protected by the device's reservation.
 #[derive(Debug)]
 pub struct State<H: HostDevice> {
-    pub(super) bos: HashMap<BoId, Bo<H>>,
+    /// By numbers of our own: nobody can choose them to collide.
+    pub(super) bos: FxHashMap<BoId, Bo<H>>,
     next_bo: u64,
     /// Address space to reserve for guest pages, in bytes.
     arena_bytes: u64,
@@ -179,7 +182,7 @@ impl<H: HostDevice> State<H> {
         this: Weak<Mutex<Self>>,
     ) -> Self {
         Self {
-            bos: HashMap::new(),
+            bos: FxHashMap::default(),
             next_bo: 0,
             arena_bytes,
             tracker,

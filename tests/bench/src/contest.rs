@@ -70,9 +70,13 @@ struct Times {
     frames: Vec<f64>,
     wall: Vec<f64>,
     cpu: Vec<f64>,
+    played: usize,
     faults: u64,
     failed: Option<String>,
 }
+
+/// The share of a turn's frames that comes before it, and does not count: the others' bytes are in the caches.
+const WARM_UP: usize = 5;
 
 /// Holds a contest.
 pub(crate) fn hold(program: Program, sides: &[Side], plan: &Plan) -> Result<Entry> {
@@ -93,7 +97,7 @@ pub(crate) fn hold(program: Program, sides: &[Side], plan: &Plan) -> Result<Entr
             failed: times.failed.clone(),
             frame_us: at(0.5),
             percentiles_us: [0.05, 0.25, 0.75, 0.95, 0.99].map(at),
-            faults: times.faults as f64 / times.frames.len().max(1) as f64,
+            faults: times.faults as f64 / times.played.max(1) as f64,
             wall: Overhead::of(&times.wall, &yardstick),
             cpu: Overhead::of(&times.cpu, &cpu),
         }
@@ -134,14 +138,16 @@ fn hold_round(
         let frame = median(&turn.wall_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
         *frames_a_turn = ((f64::from(plan.turn_ms) * 1e6 / frame) as usize).clamp(4, 2000);
     }
+    // Each side comes at every place of a turn as often as another, and never twice in a row: who has just played has warm
+    // caches.
     if round % 2 == 1 {
         workers.reverse();
     }
     for _ in 0..plan.turns {
         for (_, worker, turns) in &mut workers {
-            turns.push(worker.play(*frames_a_turn)?);
+            turns.push(worker.play(*frames_a_turn + frames_a_turn.div_ceil(WARM_UP))?);
         }
-        workers.reverse();
+        workers.rotate_left(1);
     }
     for (index, worker, turns) in workers {
         times[index].add(&turns);
@@ -155,11 +161,14 @@ fn hold_round(
 
 impl Times {
     fn add(&mut self, turns: &[Turn]) {
-        let frames = turns.iter().flat_map(|turn| &turn.wall_ns).map(|&ns| ns as f64 / 1e3);
-        let frames: Vec<f64> = frames.collect();
+        let count = |turn: &Turn| turn.wall_ns.len() / (WARM_UP + 1) * WARM_UP;
+        let frames = turns.iter().flat_map(|turn| turn.wall_ns.iter().rev().take(count(turn)));
+        let frames: Vec<f64> = frames.map(|&ns| ns as f64 / 1e3).collect();
         self.wall.push(trimmed_mean(&frames));
-        self.cpu.push(turns.iter().map(|turn| turn.cpu_ns as f64).sum::<f64>() / frames.len() as f64);
+        let played: usize = turns.iter().map(|turn| turn.wall_ns.len()).sum();
+        self.cpu.push(turns.iter().map(|turn| turn.cpu_ns as f64).sum::<f64>() / played as f64);
         self.faults += turns.iter().map(|turn| turn.faults).sum::<u64>();
+        self.played += played;
         self.frames.extend(frames);
     }
 }

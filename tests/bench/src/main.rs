@@ -9,7 +9,7 @@
 //!
 //! # Method
 //! A round starts a fresh process for each side, since where a process happens to lie in memory makes it some percent faster or
-//! slower for all of its life. Within a round all sides take short turns, in an order that turns round each time, while the others
+//! slower for all of its life. Within a round all sides take short turns, in an order that moves on each time, while the others
 //! sleep. What counts is the ratio of a side's mean frame to the yardstick's within a round; over the rounds, the median of the ratios and
 //! the interval in which the true median lies with 95 %. The yardstick takes part twice: what it costs more than itself is noise.
 
