@@ -413,6 +413,7 @@ impl World {
     fn flush(&mut self) {
         self.say(|| "flush".into());
         self.device.flush().unwrap();
+        self.device.open_due();
         self.flushed();
     }
 

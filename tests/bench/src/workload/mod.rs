@@ -173,3 +173,42 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
 fn words_of(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes"))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays some frames of every program but the scene; each says whether the device saw the right bytes.
+    fn play(sync: Sync) {
+        for program in PROGRAMS.into_iter().filter(|program| !program.is_scene()) {
+            let mut workload = program.begin(sync);
+            for _ in 0..9 {
+                workload.frame();
+            }
+            workload.check();
+        }
+    }
+
+    #[test]
+    fn coherent_programs_see_the_right_bytes() {
+        play(Sync::Coherent);
+    }
+
+    #[test]
+    fn programs_that_flush_and_invalidate_see_the_right_bytes() {
+        play(Sync::Explicit);
+    }
+
+    #[test]
+    fn programs_of_any_size_see_the_right_bytes() {
+        for name in ["mapped:0", "mapped:1048576", "mappings:3", "dirty:5", "written:65536"] {
+            let program = Program::named(name).expect("a program of a size");
+            let mut workload = program.begin(Sync::Coherent);
+            for _ in 0..5 {
+                workload.frame();
+            }
+            workload.check();
+        }
+        assert!(Program::named("mapped:much").is_none() && Program::named("no:1").is_none());
+    }
+}
