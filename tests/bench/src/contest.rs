@@ -150,7 +150,7 @@ fn hold_round(
         workers.rotate_left(1);
     }
     for (index, worker, turns) in workers {
-        times[index].add(&turns);
+        times[index].add(&turns, *frames_a_turn);
         match worker.finish() {
             Err(error) if sides[index].is_host => times[index].failed = Some(format!("{error:#}")),
             result => result?,
@@ -160,9 +160,9 @@ fn hold_round(
 }
 
 impl Times {
-    fn add(&mut self, turns: &[Turn]) {
-        let count = |turn: &Turn| turn.wall_ns.len() / (WARM_UP + 1) * WARM_UP;
-        let frames = turns.iter().flat_map(|turn| turn.wall_ns.iter().rev().take(count(turn)));
+    /// Adds a round, of whose turns so many frames count, the last ones.
+    fn add(&mut self, turns: &[Turn], count: usize) {
+        let frames = turns.iter().flat_map(|turn| turn.wall_ns.iter().rev().take(count));
         let frames: Vec<f64> = frames.map(|&ns| ns as f64 / 1e3).collect();
         self.wall.push(trimmed_mean(&frames));
         let played: usize = turns.iter().map(|turn| turn.wall_ns.len()).sum();
