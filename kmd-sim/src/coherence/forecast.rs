@@ -8,7 +8,7 @@
 //! * What is written every so many flushes, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault
 //!   ([`Device::open_due`](super::device::Device::open_due)).
 //!
-//! A page must have kept its rhythm [`STEADY`] times (the series switches its method after three in a row, too), and longer after
+//! A page must have kept its rhythm twice (the series switches its method after three in a row, too), and longer after
 //! forecasts that were hardly worth it.
 
 use std::collections::BTreeMap;

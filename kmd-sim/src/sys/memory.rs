@@ -3,7 +3,7 @@
 //! # Safety
 //! The application and the device read and write this memory whenever they like, so it is never a
 //! Rust reference: every access goes through relaxed atomics of the width named, or through an instruction that the
-//! compiler knows nothing of ([`copy_racing`]). The one unsafe function is the constructor, which asks for what all other
+//! compiler knows nothing of (`copy_racing`). The one unsafe function is the constructor, which asks for what all other
 //! methods rely on.
 
 #![allow(unsafe_code, reason = "door to memory shared with the application and the device")]
