@@ -36,10 +36,10 @@ use clap::Parser;
 #[command(name = "lockstep-bench")]
 struct Args {
     /// Rounds; fewer than six give no interval
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Turns of each side in a round
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 5)]
     turns: usize,
     /// Milliseconds of a turn
     #[arg(long, default_value_t = 40)]
