@@ -117,6 +117,9 @@ impl Forecast {
             self.regions.resize_with(index + 1, || None);
         }
         let Some(region) = self.regions.get_mut(index) else { return };
+        if region.is_none() && !changed {
+            return;
+        }
         let region = region.get_or_insert_with(new);
         match region[to_usize(page % REGION)].compared(self.now, changed) {
             Some(Next::Always) => self.stay.push(page),

@@ -15,9 +15,9 @@ mod threads;
 mod vertices;
 
 use anyhow::{Context, Result};
-use lockstep_harness::{Batch, Commands, Fence, Gpu};
+use lockstep_harness::{Batch, Bindings, Buffer, Commands, Compute, Fence, Gpu, Kind};
 
-use crate::shared::Sync;
+use crate::shared::{Shared, Sync};
 
 /// A program at work.
 pub(crate) trait Workload {
@@ -161,6 +161,29 @@ impl Device {
     fn wait(&self) {
         self.fence.wait();
         self.fence.reset();
+    }
+}
+
+/// A dispatch for each part of shared memory, all into one buffer that only the device sees.
+struct Passes {
+    output: Buffer,
+    commands: Vec<Commands>,
+    _bindings: Vec<Bindings>,
+    _compute: Compute,
+}
+
+impl Passes {
+    /// Dispatches of `groups` workgroups of a shader: binding 0 is one of `parts` equal parts of `memory`, binding 1 the
+    /// output, of `bytes` bytes.
+    fn new(gpu: &Gpu, shader: &str, memory: &Shared, parts: usize, bytes: usize, groups: usize) -> Self {
+        let output = Buffer::unmapped(gpu, Kind::DeviceOnly, bytes);
+        let compute = Compute::new(gpu, shader, 2);
+        let part = memory.buffer.len() / parts;
+        let bind = |index| compute.bind(&[(&memory.buffer, index * part, part), (&output, 0, bytes)]);
+        let bindings: Vec<_> = (0..parts).map(bind).collect();
+        let record = |bindings| Commands::new(gpu, |r| r.dispatch(&compute, bindings, groups as u32));
+        let commands = bindings.iter().map(record).collect();
+        Self { output, commands, _bindings: bindings, _compute: compute }
     }
 }
 

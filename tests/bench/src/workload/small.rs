@@ -1,8 +1,8 @@
 //! Frames that hand the device little: uniforms, once or many times.
 
-use lockstep_harness::{Batch, Bindings, Buffer, Commands, Compute, Gpu, Kind, Rng};
+use lockstep_harness::{Batch, Gpu, Rng};
 
-use super::{Device, Workload, bytes_of, words_of};
+use super::{Device, Passes, Workload, bytes_of, words_of};
 use crate::shared::{Shared, Sync};
 
 const UNIFORMS: usize = 4096;
@@ -23,10 +23,7 @@ const SHADER: &str = "
 pub(super) struct Uniforms {
     device: Device,
     memory: Shared,
-    output: Buffer,
-    commands: Commands,
-    _bindings: Bindings,
-    _compute: Compute,
+    passes: Passes,
     rng: Rng,
     words: Vec<u32>,
 }
@@ -38,13 +35,9 @@ pub(super) fn uniforms(gpu: &Gpu, sync: Sync) -> Box<dyn Workload> {
 impl Uniforms {
     pub(super) fn new(gpu: &Gpu, sync: Sync) -> Self {
         let memory = Shared::new(gpu, sync, UNIFORMS);
-        let output = Buffer::unmapped(gpu, Kind::DeviceOnly, ELEMENTS * 4);
-        let compute = Compute::new(gpu, SHADER, 2);
-        let bindings = compute.bind(&[(&memory.buffer, 0, UNIFORMS), (&output, 0, ELEMENTS * 4)]);
-        let groups = u32::try_from(ELEMENTS / 64).expect("few");
-        let commands = Commands::new(gpu, |r| r.dispatch(&compute, &bindings, groups));
+        let passes = Passes::new(gpu, SHADER, &memory, 1, ELEMENTS * 4, ELEMENTS / 64);
         let (device, rng, words) = (Device::new(gpu), Rng::new(4), vec![0; UNIFORMS / 4]);
-        Self { device, memory, output, commands, _bindings: bindings, _compute: compute, rng, words }
+        Self { device, memory, passes, rng, words }
     }
 }
 
@@ -54,7 +47,7 @@ impl Workload for Uniforms {
         self.words.iter_mut().zip(start..).for_each(|(word, value)| *word = value.wrapping_mul(0x9e37_79b9));
         self.memory.write(0, &bytes_of(&self.words));
         self.memory.wrote(&[(0, UNIFORMS)]);
-        self.device.run(&self.commands);
+        self.device.run(&self.passes.commands[0]);
     }
 
     fn check(&mut self) {
@@ -65,7 +58,10 @@ impl Workload for Uniforms {
             })
         };
         let expected: Vec<u32> = (0..ELEMENTS as u32).map(element).collect();
-        assert!(words_of(&self.output.all_as_device_sees()) == expected, "the device saw other uniforms");
+        assert!(
+            words_of(&self.passes.output.all_as_device_sees()) == expected,
+            "the device saw other uniforms"
+        );
     }
 }
 
@@ -83,40 +79,23 @@ const SUM: &str = "
 struct Submits {
     device: Device,
     memory: Shared,
-    output: Buffer,
-    commands: Vec<Commands>,
-    _bindings: Vec<Bindings>,
-    _compute: Compute,
+    passes: Passes,
     total: [u32; UNIFORM / 4],
     frame: u32,
 }
 
 pub(super) fn submits(gpu: &Gpu, sync: Sync) -> Box<dyn Workload> {
     let memory = Shared::new(gpu, sync, SUBMITS * UNIFORM);
-    let output = Buffer::unmapped(gpu, Kind::DeviceOnly, UNIFORM);
-    gpu.run(|r| r.fill(&output, 0, UNIFORM, 0));
-    let compute = Compute::new(gpu, SUM, 2);
-    let bind = |index| compute.bind(&[(&memory.buffer, index * UNIFORM, UNIFORM), (&output, 0, UNIFORM)]);
-    let bindings: Vec<_> = (0..SUBMITS).map(bind).collect();
-    let record = |bindings| Commands::new(gpu, |r| r.dispatch(&compute, bindings, 1));
-    let commands = bindings.iter().map(record).collect();
+    let passes = Passes::new(gpu, SUM, &memory, SUBMITS, UNIFORM, 1);
+    gpu.run(|r| r.fill(&passes.output, 0, UNIFORM, 0));
     let (device, total) = (Device::new(gpu), [0; UNIFORM / 4]);
-    Box::new(Submits {
-        device,
-        memory,
-        output,
-        commands,
-        _bindings: bindings,
-        _compute: compute,
-        total,
-        frame: 0,
-    })
+    Box::new(Submits { device, memory, passes, total, frame: 0 })
 }
 
 impl Workload for Submits {
     fn frame(&mut self) {
         self.frame += 1;
-        for (index, commands) in self.commands.iter().enumerate() {
+        for (index, commands) in self.passes.commands.iter().enumerate() {
             let word = self.frame.wrapping_mul(0x9e37_79b9) ^ index as u32;
             self.memory.write(index * UNIFORM, &word.to_ne_bytes().repeat(UNIFORM / 4));
             self.total.iter_mut().for_each(|total| *total = total.wrapping_add(word));
@@ -128,6 +107,10 @@ impl Workload for Submits {
     }
 
     fn check(&mut self) {
-        assert_eq!(words_of(&self.output.all_as_device_sees()), self.total, "the device saw other uniforms");
+        assert_eq!(
+            words_of(&self.passes.output.all_as_device_sees()),
+            self.total,
+            "the device saw other uniforms"
+        );
     }
 }

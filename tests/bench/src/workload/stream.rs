@@ -1,8 +1,8 @@
 //! A ring buffer that is streamed through: each frame fills the next quarter.
 
-use lockstep_harness::{Bindings, Buffer, Commands, Compute, Gpu, Kind, Rng};
+use lockstep_harness::{Gpu, Rng};
 
-use super::{Device, Workload, words_of};
+use super::{Device, Passes, Workload, words_of};
 use crate::shared::{Shared, Sync};
 
 const PART: usize = 1 << 20;
@@ -22,35 +22,16 @@ const SHADER: &str = "
 struct Stream {
     device: Device,
     ring: Shared,
-    output: Buffer,
-    commands: Vec<Commands>,
-    _bindings: Vec<Bindings>,
-    _compute: Compute,
+    passes: Passes,
     source: Vec<u8>,
     frame: usize,
 }
 
 pub(super) fn begin(gpu: &Gpu, sync: Sync) -> Box<dyn Workload> {
     let ring = Shared::new(gpu, sync, PART * PARTS);
-    let output = Buffer::unmapped(gpu, Kind::DeviceOnly, PART);
-    let compute = Compute::new(gpu, SHADER, 2);
-    let bind = |part| compute.bind(&[(&ring.buffer, part * PART, PART), (&output, 0, PART)]);
-    let bindings: Vec<_> = (0..PARTS).map(bind).collect();
-    let groups = u32::try_from(PART / 16 / 64).expect("few");
-    let record = |bindings| Commands::new(gpu, |r| r.dispatch(&compute, bindings, groups));
-    let commands = bindings.iter().map(record).collect();
-    let source = Rng::new(1).bytes(2 * PART);
-    let device = Device::new(gpu);
-    Box::new(Stream {
-        device,
-        ring,
-        output,
-        commands,
-        _bindings: bindings,
-        _compute: compute,
-        source,
-        frame: 0,
-    })
+    let passes = Passes::new(gpu, SHADER, &ring, PARTS, PART, PART / 16 / 64);
+    let (device, source) = (Device::new(gpu), Rng::new(1).bytes(2 * PART));
+    Box::new(Stream { device, ring, passes, source, frame: 0 })
 }
 
 impl Stream {
@@ -67,12 +48,12 @@ impl Workload for Stream {
         let part = self.frame % PARTS;
         self.ring.write(part * PART, self.data(self.frame));
         self.ring.wrote(&[(part * PART, PART)]);
-        self.device.run(&self.commands[part]);
+        self.device.run(&self.passes.commands[part]);
     }
 
     fn check(&mut self) {
         let expected: Vec<u32> = words_of(self.data(self.frame)).chunks_exact(4).flat_map(turned).collect();
-        assert!(words_of(&self.output.all_as_device_sees()) == expected, "the device saw other bytes");
+        assert!(words_of(&self.passes.output.all_as_device_sees()) == expected, "the device saw other bytes");
     }
 }
 

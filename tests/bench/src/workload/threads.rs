@@ -3,9 +3,9 @@
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
-use lockstep_harness::{Bindings, Buffer, Commands, Compute, Gpu, Kind, MappedBytes, Rng};
+use lockstep_harness::{Gpu, MappedBytes, Rng};
 
-use super::{Device, Workload, words_of};
+use super::{Device, Passes, Workload, words_of};
 use crate::shared::{Shared, Sync};
 
 const THREADS: usize = 2;
@@ -24,9 +24,7 @@ const SHADER: &str = "
 struct Threads {
     device: Device,
     memory: Shared,
-    output: Buffer,
-    commands: Vec<Commands>,
-    _objects: (Vec<Bindings>, Compute),
+    passes: Passes,
     start: Arc<Barrier>,
     done: Arc<Barrier>,
     threads: Vec<JoinHandle<()>>,
@@ -50,14 +48,7 @@ fn work(thread: usize, bytes: MappedBytes, source: &[u8], start: &Barrier, done:
 
 pub(super) fn begin(gpu: &Gpu, sync: Sync) -> Box<dyn Workload> {
     let memory = Shared::new(gpu, sync, SLOTS * THREADS * PART);
-    let output = Buffer::unmapped(gpu, Kind::DeviceOnly, PART);
-    let compute = Compute::new(gpu, SHADER, 2);
-    let slot = THREADS * PART;
-    let bind = |index| compute.bind(&[(&memory.buffer, index * slot, slot), (&output, 0, PART)]);
-    let bindings: Vec<_> = (0..SLOTS).map(bind).collect();
-    let groups = u32::try_from(PART / 4 / 64).expect("few");
-    let record = |bindings| Commands::new(gpu, |r| r.dispatch(&compute, bindings, groups));
-    let commands = bindings.iter().map(record).collect();
+    let passes = Passes::new(gpu, SHADER, &memory, SLOTS, PART, PART / 4 / 64);
     let source = Arc::new(Rng::new(6).bytes(2 * PART));
     let (start, done) = (Arc::new(Barrier::new(THREADS + 1)), Arc::new(Barrier::new(THREADS + 1)));
     let spawn = |thread| {
@@ -66,8 +57,8 @@ pub(super) fn begin(gpu: &Gpu, sync: Sync) -> Box<dyn Workload> {
         std::thread::spawn(move || work(thread, bytes, &source, &start, &done))
     };
     let threads = (0..THREADS).map(spawn).collect();
-    let (device, _objects) = (Device::new(gpu), (bindings, compute));
-    Box::new(Threads { device, memory, output, commands, _objects, start, done, threads, source, frame: 0 })
+    let device = Device::new(gpu);
+    Box::new(Threads { device, memory, passes, start, done, threads, source, frame: 0 })
 }
 
 impl Workload for Threads {
@@ -77,7 +68,7 @@ impl Workload for Threads {
         self.start.wait();
         self.done.wait();
         self.memory.wrote(&[(slot * THREADS * PART, THREADS * PART)]);
-        self.device.run(&self.commands[slot]);
+        self.device.run(&self.passes.commands[slot]);
     }
 
     fn check(&mut self) {
@@ -85,6 +76,6 @@ impl Workload for Threads {
         let halves = [0, 1].map(|thread| words_of(data(&self.source, thread, self.frame)));
         let sum = |(first, second): (&u32, &u32)| first.wrapping_mul(7).wrapping_add(*second);
         let expected: Vec<u32> = halves[0].iter().zip(&halves[1]).map(sum).collect();
-        assert!(words_of(&self.output.all_as_device_sees()) == expected, "the device saw other bytes");
+        assert!(words_of(&self.passes.output.all_as_device_sees()) == expected, "the device saw other bytes");
     }
 }

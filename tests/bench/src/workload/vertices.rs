@@ -1,8 +1,8 @@
 //! A mesh that the CPU skins: all of its vertices are rewritten each frame.
 
-use lockstep_harness::{Bindings, Buffer, Commands, Compute, Gpu, Kind};
+use lockstep_harness::Gpu;
 
-use super::{Device, Workload, words_of};
+use super::{Device, Passes, Workload, words_of};
 use crate::shared::{Shared, Sync};
 
 const VERTICES: usize = 24576;
@@ -25,33 +25,17 @@ const SHADER: &str = "
 struct Vertices {
     device: Device,
     memory: Shared,
-    output: Buffer,
-    commands: Commands,
-    _bindings: Bindings,
-    _compute: Compute,
+    passes: Passes,
     mesh: Vec<f32>,
     frame: u32,
 }
 
 pub(super) fn begin(gpu: &Gpu, sync: Sync) -> Box<dyn Workload> {
     let memory = Shared::new(gpu, sync, BYTES);
-    let output = Buffer::unmapped(gpu, Kind::DeviceOnly, VERTICES * 16);
-    let compute = Compute::new(gpu, SHADER, 2);
-    let bindings = compute.bind(&[(&memory.buffer, 0, BYTES), (&output, 0, VERTICES * 16)]);
-    let groups = u32::try_from(VERTICES / 64).expect("few");
-    let commands = Commands::new(gpu, |r| r.dispatch(&compute, &bindings, groups));
+    let passes = Passes::new(gpu, SHADER, &memory, 1, VERTICES * 16, VERTICES / 64);
     let mesh = (0..VERTICES * WORDS).map(|at| (at as f32 * 0.37).sin()).collect();
     let device = Device::new(gpu);
-    Box::new(Vertices {
-        device,
-        memory,
-        output,
-        commands,
-        _bindings: bindings,
-        _compute: compute,
-        mesh,
-        frame: 0,
-    })
+    Box::new(Vertices { device, memory, passes, mesh, frame: 0 })
 }
 
 impl Vertices {
@@ -80,12 +64,12 @@ impl Workload for Vertices {
             self.memory.write(vertex * WORDS * 4, &self.skinned(vertex, &bones));
         }
         self.memory.wrote(&[(0, BYTES)]);
-        self.device.run(&self.commands);
+        self.device.run(&self.passes.commands[0]);
     }
 
     fn check(&mut self) {
         let bones = self.bones();
-        let seen = words_of(&self.output.all_as_device_sees());
+        let seen = words_of(&self.passes.output.all_as_device_sees());
         for vertex in 0..VERTICES {
             let words = words_of(&self.skinned(vertex, &bones));
             let expected: Vec<u32> = (0..4).map(|at| words[at] ^ words[at + 4]).collect();
