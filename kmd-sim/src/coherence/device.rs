@@ -119,10 +119,14 @@ impl<H: HostDevice> Device<H> {
     /// Makes every CPU write that happened before visible to the device: for the points where the device
     /// goes on without a submission.
     pub fn flush(&self) -> Result<()> {
-        let mut state = self.reserve();
-        let result = state.flush();
+        self.flush_reserved(&mut self.reserve())
+    }
+
+    /// Flushes, and notes whether there is something to open then.
+    fn flush_reserved(&self, state: &mut State<H>) -> Result<()> {
+        state.flush()?;
         self.opens.store(!state.opens.is_empty(), Ordering::Relaxed);
-        result
+        Ok(())
     }
 
     /// Opens what the CPU is about to write, so that it need not fault page by page. To be called when the device has been
@@ -141,8 +145,7 @@ impl<H: HostDevice> Device<H> {
     /// concerns the CPU: then there is nothing to signal.
     pub fn execbuf(&self, context: ContextId, batches: &[Writes]) -> Result<Option<Range<u64>>> {
         let mut state = self.reserve();
-        state.flush()?;
-        self.opens.store(!state.opens.is_empty(), Ordering::Relaxed);
+        self.flush_reserved(&mut state)?;
         state.stats.batches += batches.len() as u64;
         let sets: Vec<_> = batches.iter().map(|writes| state.write_set(writes)).collect();
         if !batches.iter().zip(&sets).any(|(writes, set)| Fence::is_needed(set, writes)) {
