@@ -335,6 +335,21 @@ impl Queries {
         results[0]
     }
 
+    /// Returns the number by which the device tells that the result of a query is there: any but zero.
+    ///
+    /// # Panics
+    ///
+    /// If Vulkan fails.
+    pub fn availability(&self, query: u32) -> u64 {
+        let mut results = [[0_u64; 2]];
+        let flags = vk::QueryResultFlags::WAIT | vk::QueryResultFlags::WITH_AVAILABILITY;
+        let flags = flags | vk::QueryResultFlags::TYPE_64;
+        // SAFETY: The pool is alive and `results` has room for result and availability.
+        unsafe { self.gpu.raw().get_query_pool_results(self.raw, query, &mut results, flags) }
+            .expect("vkGetQueryPoolResults");
+        results[0][1]
+    }
+
     /// Returns the result of a query if vkGetQueryPoolResults says that it is available.
     ///
     /// # Panics

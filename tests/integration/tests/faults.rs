@@ -12,6 +12,7 @@ use lockstep_harness::{
     lockstep_under_test, pattern, skip, sync, validation,
 };
 use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
 
 const SIZE: usize = 3 * PAGE + 9;
 
@@ -39,15 +40,9 @@ impl Faults {
     }
 
     fn below() -> Self {
-        let host = std::env::var("LOCKSTEP_HOST_ICD")
-            .unwrap_or_else(|_| loader::host_manifest().to_string_lossy().into_owned());
-        let driver = match std::fs::read_to_string(&host) {
-            Ok(text) if host.ends_with(".json") => {
-                let manifest: serde_json::Value = serde_json::from_str(&text).expect("a manifest");
-                manifest["ICD"]["library_path"].as_str().expect("a library").to_owned()
-            }
-            _ => host,
-        };
+        let host = std::env::var_os("LOCKSTEP_HOST_ICD").map_or_else(loader::host_manifest, PathBuf::from);
+        let driver =
+            if host.extension().is_some_and(|it| it == "json") { loader::library_of(&host) } else { host };
         let path = loader::built("libfaulty_host.so");
         loader::set("FAULTY_HOST_DRIVER", driver);
         loader::use_host(&path);

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use lockstep_harness::{Gpu, Queries, loader};
 use ops::{RESULTS, Tools};
+use places::Offers;
 use shaders::Shaders;
 use world::World;
 
@@ -54,8 +55,15 @@ fn tools() -> Arc<Tools> {
         r.reset(&results);
         (0..RESULTS).for_each(|query| r.query_nothing(&results, query));
     });
-    let (shaders, feedback) = (Shaders::new(&gpu), feedback::Pipeline::new(&gpu));
-    Arc::new(Tools { gpu, shaders, feedback, results })
+    let offers = Offers {
+        updates_late: gpu.updates_late(),
+        pushes: gpu.advertises(ash::khr::push_descriptor::NAME),
+        feedback: gpu.advertises(ash::ext::transform_feedback::NAME),
+        available: u8::try_from(results.availability(0)).expect("a small number"),
+    };
+    let shaders = Shaders::new(&gpu);
+    let feedback = offers.feedback.then(|| feedback::Pipeline::new(&gpu));
+    Arc::new(Tools { gpu, shaders, feedback, results, offers })
 }
 
 #[test]

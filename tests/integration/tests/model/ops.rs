@@ -5,7 +5,7 @@ use lockstep_harness::{Gpu, Queries, Recorder, Rng, pattern};
 
 use crate::feedback::Feedback;
 use crate::images::{Area, TEXEL};
-use crate::places::Scene;
+use crate::places::{Offers, Scene};
 use crate::shade::{Extra, Shade};
 use crate::shaders::Shaders;
 
@@ -37,7 +37,7 @@ pub(crate) enum Op {
     /// vkCmdCopyBuffer or vkCmdCopyBuffer2 between two buffers, with regions of (source, destination, length).
     Copy { from: usize, to: usize, regions: Vec<(usize, usize, usize)>, second: bool },
     /// vkCmdCopyQueryPoolResults of [`RESULTS`] occlusion queries that counted nothing.
-    Results { to: usize, at: usize, stride: usize, count: usize, wide: bool, available: bool },
+    Results { to: usize, at: usize, stride: usize, count: usize, wide: bool, available: Option<u8> },
     /// vkCmdCopyImageToBuffer.
     FromImage(Rows),
     /// vkCmdCopyBufferToImage.
@@ -61,9 +61,11 @@ pub(crate) const RESULTS: u32 = 16;
 pub(crate) struct Tools {
     pub(crate) gpu: Gpu,
     pub(crate) shaders: Shaders,
-    pub(crate) feedback: crate::feedback::Pipeline,
+    /// Where the device has transform feedback.
+    pub(crate) feedback: Option<crate::feedback::Pipeline>,
     /// [`RESULTS`] occlusion queries.
     pub(crate) results: Queries,
+    pub(crate) offers: Offers,
 }
 
 pub(crate) fn to_u32(n: usize) -> u32 {
@@ -98,7 +100,7 @@ impl Op {
         match rng.below(8) {
             0 => Some(Self::ToImage(Rows::random(rng, scene, image, to)?)),
             1 | 2 => Some(Self::on_image(rng, scene, image)),
-            3 => Some(Self::Feedback(Feedback::random(rng, to, scene.sizes[to]))),
+            3 if scene.offers.feedback => Some(Self::Feedback(Feedback::random(rng, to, scene.sizes[to]))),
             _ => Some(Self::Shade(Shade::random(rng, scene, to))),
         }
     }
@@ -117,7 +119,7 @@ impl Op {
                 let (at, len) = words(rng, size, 300);
                 Some(Self::Update { to: Span { buffer: to, at, len }, seed: rng.next_u64() })
             }
-            4 => Self::results(rng, to, size),
+            4 => Self::results(rng, scene, to),
             5 => Some(Self::FromImage(Rows::random(rng, scene, image, to)?)),
             _ => {
                 // From another buffer, so that source and destination never overlap.
@@ -141,11 +143,12 @@ impl Op {
         Some(Self::Copy { from, to, regions: vec![(at, place, len)], second: false })
     }
 
-    fn results(rng: &mut Rng, to: usize, size: usize) -> Option<Self> {
+    fn results(rng: &mut Rng, scene: &Scene<'_>, to: usize) -> Option<Self> {
+        let size = scene.sizes[to];
         let wide = rng.one_in(2);
         let unit = if wide { 8 } else { 4 };
-        let available = rng.one_in(2) && size >= 2 * unit;
-        let result = if available { 2 * unit } else { unit };
+        let available = (rng.one_in(2) && size >= 2 * unit).then_some(scene.offers.available);
+        let result = if available.is_some() { 2 * unit } else { unit };
         let at = rng.below(size.checked_sub(result)? / unit + 1) * unit;
         let stride = result + unit * if rng.one_in(3) { 0 } else { rng.below(40) };
         let count = rng.between(1, RESULTS as usize + 1).min((size - at - result) / stride + 1);
@@ -193,7 +196,7 @@ impl Op {
                 regions.iter().map(|&(_, at, len)| Span { buffer: *to, at, len }).collect()
             }
             Self::Results { to, at, stride, count, wide, available } => {
-                let len = if *wide { 8 } else { 4 } * if *available { 2 } else { 1 };
+                let len = if *wide { 8 } else { 4 } * if available.is_some() { 2 } else { 1 };
                 (0..*count).map(|n| Span { buffer: *to, at: at + n * stride, len }).collect()
             }
             Self::FromImage(rows) => rows.spans(),
@@ -235,7 +238,7 @@ impl Op {
                 for span in self.writes(scene) {
                     let result = &mut bytes[span.buffer][span.at..span.at + span.len];
                     result.fill(0);
-                    result[span.len / 2] = u8::from(*available);
+                    result[span.len / 2] = available.unwrap_or(0);
                 }
             }
             Self::Clear { texel, .. } | Self::Render { texel, .. } => {
@@ -289,7 +292,7 @@ impl Op {
             Self::Results { to, at, stride, count, wide, available } => {
                 let mut flags = vk::QueryResultFlags::WAIT;
                 flags |= if *wide { vk::QueryResultFlags::TYPE_64 } else { vk::QueryResultFlags::empty() };
-                if *available {
+                if available.is_some() {
                     flags |= vk::QueryResultFlags::WITH_AVAILABILITY;
                 }
                 let (pool, count) = (tools.results.raw(), to_u32(*count));
@@ -311,7 +314,10 @@ impl Op {
             Self::Clear { image, texel } => scene.image(*image).clear(r, *texel),
             Self::Render { image, area, texel } => scene.image(*image).render(r, area, *texel),
             Self::Shade(shade) => shade.record(&tools.gpu, r, &tools.shaders, raw, extra),
-            Self::Feedback(feedback) => feedback.record(&tools.feedback, r, raw),
+            Self::Feedback(feedback) => {
+                let pipeline = tools.feedback.as_ref().expect("made up where there is feedback");
+                feedback.record(pipeline, r, raw);
+            }
         }
         r.barrier();
     }

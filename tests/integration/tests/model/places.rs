@@ -52,8 +52,20 @@ pub(crate) struct Scene<'a> {
     pub(crate) linear: Vec<usize>,
     /// The buffers by place; where an image is, any buffer.
     pub(crate) raw: Vec<&'a Buffer>,
+    pub(crate) offers: Offers,
+}
+
+/// What commands a device has.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Offers {
     /// Whether sets may be updated after they were bound.
     pub(crate) updates_late: bool,
+    /// Whether descriptors may be pushed.
+    pub(crate) pushes: bool,
+    /// Whether there is transform feedback.
+    pub(crate) feedback: bool,
+    /// What the device writes beside the result of a query that is there.
+    pub(crate) available: u8,
 }
 
 impl<'a> Scene<'a> {
@@ -85,7 +97,7 @@ impl<'a> Scene<'a> {
                 .filter(|&n| places[n].slot.is_some() && !is_buffer(&places[n]))
                 .collect(),
             raw,
-            updates_late: false,
+            offers: Offers::default(),
         }
     }
 

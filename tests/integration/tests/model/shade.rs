@@ -102,7 +102,8 @@ impl Shade {
         if layout == Layout::Address && !scene.addressable[buffer] {
             layout = Layout::Array;
         }
-        if layout == Layout::After && !scene.updates_late {
+        let offers = scene.offers;
+        if (layout == Layout::After && !offers.updates_late) || (layout == Layout::Push && !offers.pushes) {
             layout = Layout::Array;
         }
         let via = match layout {

@@ -219,7 +219,7 @@ impl World {
     pub(crate) fn scene(&self) -> Scene<'_> {
         let mut rng = self.rng.clone();
         let mut scene = Scene::new(&self.places, move || rng.one_in(2));
-        scene.updates_late = self.gpu.updates_late();
+        scene.offers = self.tools.offers;
         scene
     }
 

@@ -2,6 +2,7 @@
 
 use crate::graphics::{Stages, rendering};
 use crate::kit::{GRAPHICS, range};
+use crate::missing;
 use crate::rig::{Counters, Rig, bytes_of, counted};
 use ash::vk;
 use lockstep_harness::PAGE;
@@ -83,6 +84,9 @@ fn draw_indexed_indirect() {
 
 #[test]
 fn draw_indirect_count() {
+    if missing::feature(c"drawIndirectCount", |_, vulkan12| vulkan12.draw_indirect_count) {
+        return;
+    }
     drawn(|rig, device, commands| unsafe {
         let draws = words(rig, &[1, 1, 3, 0, 2, 1, 4, 0, 1, 1, 8, 0]);
         let count = words(rig, &[0, 2]);
@@ -93,6 +97,9 @@ fn draw_indirect_count() {
 
 #[test]
 fn draw_indexed_indirect_count() {
+    if missing::feature(c"drawIndirectCount", |_, vulkan12| vulkan12.draw_indirect_count) {
+        return;
+    }
     drawn(|rig, device, commands| unsafe {
         bind_indices(rig, device, commands);
         let draws = words(rig, &[3, 1, 1, 0, 0, 1, 1, 0, 0, 0]);
@@ -104,6 +111,9 @@ fn draw_indexed_indirect_count() {
 
 #[test]
 fn draw_multi() {
+    if missing::extension(ash::ext::multi_draw::NAME) {
+        return;
+    }
     drawn(|rig, device, commands| unsafe {
         let multi = ash::ext::multi_draw::Device::new(rig.instance(), device);
         let draw = |first_vertex, vertex_count| vk::MultiDrawInfoEXT { first_vertex, vertex_count };
@@ -116,6 +126,9 @@ fn draw_multi() {
 
 #[test]
 fn draw_multi_indexed() {
+    if missing::extension(ash::ext::multi_draw::NAME) {
+        return;
+    }
     drawn(|rig, device, commands| unsafe {
         bind_indices(rig, device, commands);
         let multi = ash::ext::multi_draw::Device::new(rig.instance(), device);

@@ -3,6 +3,7 @@
 
 use crate::graphics::{RED, area, red};
 use crate::image::{Image, all, flat, linear};
+use crate::missing;
 use crate::rig::{Counters, Rig, counted};
 use ash::vk;
 use lockstep_harness::Kind;
@@ -29,6 +30,9 @@ fn depth_target() -> vk::ImageCreateInfo<'static> {
 fn cleared(pass: impl FnOnce(&Rig, vk::ImageView, &ash::Device, vk::CommandBuffer)) {
     let size = Cell::new(0);
     let counters = counted(|rig| {
+        if !rig.offers(&linear_target()) {
+            return missing::skip(missing::LINEAR_TARGETS);
+        }
         let image = rig.general(&linear_target(), Kind::Coherent);
         let view = rig.view(&image, FORMAT);
         let commands = rig.record(|device, commands| pass(rig, view, device, commands));

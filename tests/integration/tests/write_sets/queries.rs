@@ -1,5 +1,6 @@
 //! Copies of query results: as many bytes as a result has, and not the gaps between them.
 
+use crate::missing;
 use crate::rig::{Counters, Rig, counted};
 use ash::vk;
 use lockstep_harness::{Batch, Fence, validation};
@@ -78,6 +79,9 @@ fn results_that_tell_whether_they_are_there() {
 
 #[test]
 fn as_many_numbers_as_statistics() {
+    if missing::feature(c"pipelineStatisticsQuery", |core, _| core.pipeline_statistics_query) {
+        return;
+    }
     copy(vk::QueryType::PIPELINE_STATISTICS, 0b111, WIDE, 24).are(72, 0);
     copy(vk::QueryType::PIPELINE_STATISTICS, 0b101, WAIT | AVAILABILITY, 36).are(36, 0);
 }
