@@ -1,7 +1,7 @@
 # One command each; every one of them installs what it lacks on Debian or Ubuntu.
 #   make run        build, show the device, run the example
 #   make test       lints and all tests
-#   make hosts      the tests again, on host drivers worse than lavapipe
+#   make hosts      the tests again, on SwiftShader and on host drivers worse than lavapipe
 #   make validation   the tests again, with the Khronos validation layer above Lockstep and below
 #   make tsan       the tests again, under ThreadSanitizer
 #   make mutations  each flush, each pull and the recording of each command left out in turn: some test must notice
