@@ -23,6 +23,10 @@ pub struct Stats {
     pub pages_changed_late: u64,
     /// Pages that were not watched, since too many were.
     pub pages_unwatched: u64,
+    /// Stretches of 2 MiB that became cold: scans leave them out until they are touched.
+    pub stretches_cooled: u64,
+    /// Times one was touched.
+    pub stretches_warmed: u64,
     /// Bytes of the CPU that host memory was given.
     pub bytes_flushed: u64,
     /// Time spent comparing and storing them.
@@ -72,6 +76,8 @@ impl Stats {
             pages_watched,
             pages_changed_late,
             pages_unwatched,
+            stretches_cooled,
+            stretches_warmed,
             bytes_flushed,
             flush_ns,
             write_set_bytes,
@@ -99,6 +105,8 @@ impl Stats {
         self.pages_watched += pages_watched;
         self.pages_changed_late += pages_changed_late;
         self.pages_unwatched += pages_unwatched;
+        self.stretches_cooled += stretches_cooled;
+        self.stretches_warmed += stretches_warmed;
         self.bytes_flushed += bytes_flushed;
         self.flush_ns += flush_ns;
         self.write_set_bytes += write_set_bytes;

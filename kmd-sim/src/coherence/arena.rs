@@ -66,7 +66,10 @@ impl Data<'_> {
 pub struct Arena {
     pages: TwiceMapped,
     free: RangeSet<Pgoff>,
+    /// Stretches that hold pages.
     populated: Bitmap,
+    /// Those of them that hold no written page, for all that is not told here.
+    cold: Bitmap,
 }
 
 impl Arena {
@@ -76,7 +79,7 @@ impl Arena {
         let pages = TwiceMapped::reserve(name, count * PAGE_SIZE)?;
         let mut free = RangeSet::new();
         free.insert(0..count);
-        Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK) })
+        Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK), cold: Bitmap::new(count / CHUNK) })
     }
 
     /// Takes `count` pages that follow each other, the lowest there are. They read as zeros.
@@ -105,6 +108,7 @@ impl Arena {
             log::warn!("guest pages {node:?} stay unused: {error}");
             return;
         }
+        self.cold.clear(node.start / CHUNK..node.end.div_ceil(CHUNK));
         let whole = node.start.div_ceil(CHUNK)..node.end / CHUNK;
         if whole.start < whole.end {
             self.populated.clear(whole);
@@ -152,13 +156,43 @@ impl Arena {
         self.len() == 0
     }
 
-    /// The next stretch at or after `from` that may hold written pages.
-    pub fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {
+    /// The next stretches at or after `from` that hold pages and are not cold.
+    pub fn next_warm(&self, from: Pgoff) -> Option<Range<Pgoff>> {
+        let mut from = from.div_ceil(CHUNK);
+        loop {
+            let run = self.populated.next_run(from..self.populated.len())?;
+            if let Some(warm) = self.cold.next_clear_run(run.clone()) {
+                return Some(warm.start * CHUNK..warm.end * CHUNK);
+            }
+            from = run.end;
+        }
+    }
+
+    /// Whether the file has all pages of the stretch `index`.
+    pub fn is_whole(&self, index: u64) -> bool {
+        let hole = self.pages.next_hole(index * CHUNK * PAGE_SIZE);
+        hole.is_ok_and(|hole| hole >= (index + 1) * CHUNK * PAGE_SIZE)
+    }
+
+    /// The stretch `index`, which holds pages, is cold from now on.
+    pub fn set_cold(&mut self, index: u64) {
+        self.cold.set(index..index + 1);
+    }
+
+    /// The stretch `index` is not cold any more. Returns whether it was.
+    pub fn set_warm(&mut self, index: u64) -> bool {
+        let was = self.cold.test(index);
+        self.cold.clear(index..index + 1);
+        was
+    }
+
+    fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {
         let run = self.populated.next_run(from.div_ceil(CHUNK)..self.populated.len())?;
         Some(run.start * CHUNK..run.end * CHUNK)
     }
 
-    /// Calls `op` with each part of `pages` that may hold written pages.
+    /// Calls `op` with each part of `pages` that may hold written pages, for who asks about another mapping than the
+    /// application's.
     pub fn for_each_populated(&self, pages: &Range<Pgoff>, mut op: impl FnMut(Range<Pgoff>)) {
         let mut at = pages.start / CHUNK * CHUNK;
         while let Some(stretch) = self.next_populated(at).filter(|stretch| stretch.start < pages.end) {

@@ -87,13 +87,14 @@ impl<H: HostDevice> State<H> {
     /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
     /// flushed the next time.
     pub(super) fn scan(&mut self) -> Result<()> {
-        let Some(tracking) = &mut self.tracking else { return Ok(()) };
         let start = Instant::now();
+        let taken_out = self.take_out_idle();
+        let Some(tracking) = &mut self.tracking else { return Ok(()) };
         // Counted before anything is scanned: a page written before has its block by now.
         tracking.arena.update_populated()?;
         let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
-        let (bos, dirty_bos) = (&self.bos, &mut self.dirty_bos);
-        let mut pages = 0;
+        let (bos, dirty_bos, cold) = (&self.bos, &mut self.dirty_bos, &mut self.cold);
+        let (mut pages, mut looked) = (0, 0);
         let mut report = |run: Range<Pgoff>| {
             // From the object the run starts in, or the next one, upwards.
             let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
@@ -104,17 +105,19 @@ impl<H: HostDevice> State<H> {
                 }
             }
             pages += run.end - run.start;
+            cold.iter_mut().for_each(|cold| cold.report(&run));
             gathered.report(run);
         };
         // What stays open was never protected: it is reported without a look.
         let mut open = self.forecast.as_ref().map_or(&[][..], Forecast::open).iter().cloned().peekable();
         let mut at = 0;
-        while let Some(stretch) = arena.next_populated(at) {
+        while let Some(stretch) = arena.next_warm(at) {
             at = stretch.start;
             while at < stretch.end {
                 let part = at..open.peek().map_or(stretch.end, |open| open.start.clamp(at, stretch.end));
                 if !part.is_empty() {
                     self.stats.scans += 1;
+                    looked += part.end - part.start;
                     mmu.take_dirty(part.clone(), &mut report)?;
                 }
                 at = part.end;
@@ -124,6 +127,8 @@ impl<H: HostDevice> State<H> {
                 }
             }
         }
+        self.cold.iter_mut().for_each(|cold| cold.looked = looked);
+        self.cool(&taken_out);
         self.scan_placed();
         let Some(Tracking { gathered, .. }) = &mut self.tracking else { return Ok(()) };
         for id in &self.dirty_bos {

@@ -141,7 +141,7 @@ impl<H: HostDevice> State<H> {
     }
 
     /// Has touches served from now on.
-    fn serve(&mut self) -> Result<()> {
+    pub(super) fn serve(&mut self) -> Result<()> {
         if let (None, Some(Tracking { faults: Some(faults), .. })) = (&self.server, &self.tracking) {
             self.server = Some(Server::start(faults.clone(), self.this.clone())?);
         }
@@ -152,6 +152,7 @@ impl<H: HostDevice> State<H> {
     /// next.
     pub(super) fn touch(&mut self, page: Pgoff) {
         self.stats.lazy_faults += 1;
+        self.warm(page);
         let (begun, before) = (trace::now(), self.stats.bytes_pulled);
         let Some(tracking) = &self.tracking else { return };
         let Some(faults) = tracking.faults.clone() else { return };

@@ -20,6 +20,7 @@
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
 //! | `flush` | what the CPU wrote, taken over | `vmwgfx_page_dirty.c` |
+//! | [`cold`] | what nobody touches is not scanned | – |
 //! | [`forecast`] | which pages the CPU will write next | `vmwgfx_page_dirty.c`: the switch of methods |
 //! | [`watch`] | writes that land later than they are reported | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
@@ -28,6 +29,7 @@
 pub mod arena;
 pub mod bo;
 pub mod bound;
+pub mod cold;
 pub mod device;
 pub mod fence;
 mod flush;

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::bo::{Bo, BoId, Mapping, Sync};
 use super::bound::{Access, Reach, ResourceId};
+use super::cold::Cold;
 use super::fence::FenceQueue;
 use super::forecast::Forecast;
 use super::gathered::Gathered;
@@ -145,6 +146,8 @@ pub struct State<H: HostDevice> {
     pub(super) tracking: Option<Tracking>,
     /// Guest pages of explicit objects; never tracked.
     pub(super) explicit: Option<Arena>,
+    /// Which pages nobody touches, if anybody wants to know.
+    pub(super) cold: Option<Cold>,
     /// Which pages will be written, if anybody wants to know.
     pub(super) forecast: Option<Forecast>,
     /// Pages that the CPU is about to write, to be opened by [`Device::open_due`](super::device::Device::open_due).
@@ -191,6 +194,7 @@ impl<H: HostDevice> State<H> {
             this,
             tracking: None,
             explicit: None,
+            cold: Some(Cold::default()),
             forecast: Some(Forecast::default()),
             opens: Vec::new(),
             watch: Watch::default(),
@@ -211,6 +215,7 @@ impl<H: HostDevice> State<H> {
     /// Follows certain policies from now on.
     pub(crate) fn follow(&mut self, method: Method) {
         if method == Method::Series {
+            self.cold = None;
             self.forecast = None;
             self.policy.0 = Readback::Eager;
         }

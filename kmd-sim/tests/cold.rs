@@ -1,0 +1,182 @@
+//! Memory that is idle for long and then is not: whatever scans leave out, no byte is lost.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kmd_sim::sys::memory::PageBuf;
+use kmd_sim::sys::pages::TwiceMapped;
+use kmd_sim::uapi::{
+    BoId, Device, HostDevice, Method, Readback, Result, SharedMem, Stats, Sync, TrackerChoice, TrackerKind,
+};
+use proptest::prelude::*;
+
+const PAGE: usize = 4096;
+/// Pages of a stretch.
+const STRETCH: usize = 512;
+/// More than is scanned for next to nothing.
+const STRETCHES: usize = 20;
+const PAGES: usize = STRETCHES * STRETCH;
+/// Flushes after which all that is idle has become cold.
+const LONG: usize = 200;
+
+#[derive(Debug)]
+struct Host(TwiceMapped);
+
+impl HostDevice for &'static Host {
+    type Memory = ();
+    type Timeline = ();
+
+    fn map(&self, (): (), size: u64) -> Result<SharedMem> {
+        Ok(self.0.driver().slice(0, usize::try_from(size).unwrap()))
+    }
+
+    fn seqno(&self, (): ()) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+/// An object of which every page was written, on a device that can serve touches.
+struct Idle {
+    device: Device<&'static Host>,
+    host: &'static Host,
+    bo: BoId,
+    guest: SharedMem,
+}
+
+impl Idle {
+    /// `None` where the process may not serve page faults.
+    fn new(method: Method) -> Option<Self> {
+        let tracker = TrackerChoice::Only(TrackerKind::Uffd);
+        if let Err(error) = Readback::Lazy.probe(tracker) {
+            println!("skipped: {error}");
+            return None;
+        }
+        let host: &Host = Box::leak(Box::new(Host(TwiceMapped::new("host", (PAGES * PAGE) as u64).unwrap())));
+        let device = Device::new(host, 256 << 20, tracker, Readback::Auto).following(method);
+        let bo = device.bo_create((PAGES * PAGE) as u64, Sync::Coherent, ());
+        let guest = device.bo_map(bo).unwrap();
+        let this = Self { device, host, bo, guest };
+        (0..PAGES).for_each(|page| this.store(page, 1));
+        Some(this)
+    }
+
+    fn store(&self, page: usize, value: u8) {
+        self.guest.store_byte(page * PAGE + page % PAGE, value);
+    }
+
+    fn flush(&self, times: usize) -> Stats {
+        (0..times).for_each(|_| self.device.flush().unwrap());
+        self.device.stats()
+    }
+
+    /// What the device sees of a page's byte.
+    fn seen(&self, page: usize) -> u8 {
+        let mut copy = PageBuf::ZERO;
+        self.host.0.driver().slice(page * PAGE, PAGE).snapshot(&mut copy);
+        copy.0[page % PAGE / 8].to_ne_bytes()[page % 8]
+    }
+
+    fn assert_seen(&self, value: impl Fn(usize) -> u8) {
+        let wrong = (0..PAGES).find(|page| self.seen(*page) != value(*page));
+        assert_eq!(wrong.map(|page| (page, self.seen(page))), None);
+    }
+}
+
+#[test]
+fn what_is_idle_is_not_scanned_and_what_is_touched_is() {
+    let Some(idle) = Idle::new(Method::Auto) else { return };
+    let cooled = idle.flush(LONG);
+    // The rest is too little to care about.
+    assert!(cooled.stretches_cooled > 3, "{cooled:?}");
+    idle.assert_seen(|_| 1);
+    let stretch = |index: usize| index * STRETCH + 77;
+    for index in 0..STRETCHES {
+        idle.store(stretch(index), 2);
+    }
+    let warmed = idle.flush(1);
+    assert_eq!(warmed.stretches_warmed, cooled.stretches_cooled);
+    idle.assert_seen(|page| if page % STRETCH == 77 { 2 } else { 1 });
+    // And all others of a stretch that is warm again.
+    for page in 0..PAGES {
+        idle.store(page, 3);
+    }
+    idle.flush(1);
+    idle.assert_seen(|_| 3);
+}
+
+#[test]
+fn the_method_of_the_series_scans_everything() {
+    let Some(idle) = Idle::new(Method::Series) else { return };
+    assert_eq!(idle.flush(LONG).stretches_cooled, 0);
+}
+
+#[test]
+fn pages_that_follow_freed_cold_ones_are_new() {
+    let Some(idle) = Idle::new(Method::Auto) else { return };
+    assert_ne!(idle.flush(LONG).stretches_cooled, 0);
+    idle.device.bo_destroy(idle.bo);
+    // In the same place, over host memory that has what the other object had.
+    let bo = idle.device.bo_create((PAGES * PAGE) as u64, Sync::Coherent, ());
+    let guest = idle.device.bo_map(bo).unwrap();
+    assert_eq!(guest.as_ptr(), idle.guest.as_ptr());
+    idle.store(STRETCH, 9);
+    idle.flush(1);
+    idle.assert_seen(|page| if page == STRETCH { 9 } else { 1 });
+}
+
+#[test]
+fn what_another_thread_stores_is_seen_whenever_a_stretch_becomes_cold() {
+    const FLUSHES: u64 = 3000;
+    let Some(idle) = Idle::new(Method::Auto) else { return };
+    let word = |index: usize| index * STRETCH * PAGE / 8;
+    let (flushes, stored) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; STRETCHES]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = 0;
+            while last < FLUSHES {
+                let now = flushes.load(Ordering::Acquire);
+                // While a flush is under way. Some are idle for long enough, some for hardly that long, some never.
+                for (index, stored) in stored.iter().enumerate() {
+                    let pause = 40 + 30 * index as u64;
+                    if now / pause != last / pause {
+                        idle.guest.store_word(word(index), now);
+                        stored.store(now, Ordering::Release);
+                    }
+                }
+                last = now;
+            }
+        });
+        for flush in 1..=FLUSHES {
+            let before: Vec<u64> = stored.iter().map(|value| value.load(Ordering::Acquire)).collect();
+            idle.flush(1);
+            for (index, value) in before.into_iter().enumerate().filter(|(_, value)| *value != 0) {
+                let mut copy = PageBuf::ZERO;
+                idle.host.0.driver().slice(word(index) * 8, PAGE).snapshot(&mut copy);
+                assert!(copy.0[0] >= value, "stretch {index}: {} after {value}", copy.0[0]);
+            }
+            flushes.store(flush, Ordering::Release);
+        }
+    });
+    let stats = idle.flush(1);
+    assert!(stats.stretches_cooled > 0 && stats.stretches_warmed > 0, "{stats:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn no_byte_is_lost_whatever_has_become_cold(
+        turns in prop::collection::vec((prop::collection::vec(0..PAGES, 0..6), 0..120usize), 1..12),
+    ) {
+        let Some(idle) = Idle::new(Method::Auto) else { return Ok(()) };
+        let mut model = vec![1; PAGES];
+        for (value, (pages, flushes)) in (2..).zip(turns) {
+            for page in pages {
+                idle.store(page, value);
+                model[page] = value;
+            }
+            idle.flush(flushes + 1);
+            let wrong = (0..PAGES).find(|page| idle.seen(*page) != model[*page]);
+            prop_assert_eq!(wrong, None);
+        }
+    }
+}
