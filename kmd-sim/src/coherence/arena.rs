@@ -168,10 +168,11 @@ impl Arena {
         }
     }
 
-    /// Whether the file has all pages of the stretch `index`.
+    /// Whether the file is known to have all pages of the stretch `index`.
     pub fn is_whole(&self, index: u64) -> bool {
-        let hole = self.pages.next_hole(index * CHUNK * PAGE_SIZE);
-        hole.is_ok_and(|hole| hole >= (index + 1) * CHUNK * PAGE_SIZE)
+        // Not by `SEEK_HOLE`, which goes on to where the next hole is.
+        let bytes = CHUNK * PAGE_SIZE;
+        self.pages.is_in_core(&(index * bytes..(index + 1) * bytes))
     }
 
     /// The stretch `index`, which holds pages, is cold from now on.

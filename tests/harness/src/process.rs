@@ -75,6 +75,14 @@ pub fn userfaultfds() -> usize {
     links.filter(|link| link.to_string_lossy().contains("userfaultfd")).count()
 }
 
+/// Returns whether this process may serve page faults of the kernel.
+pub fn may_serve_faults() -> bool {
+    // SAFETY: The call has no condition; the descriptor serves nothing.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    // SAFETY: Closes what was just made, or fails.
+    unsafe { libc::close(i32::try_from(fd).expect("a descriptor")) == 0 }
+}
+
 /// Returns handler address, flags and mask of every signal.
 pub fn signal_actions() -> BTreeMap<i32, (usize, i32, Vec<bool>)> {
     (1..=libc::SIGRTMAX()).filter_map(|signal| Some((signal, signal_action(signal)?))).collect()

@@ -25,17 +25,12 @@ const GROUPS: u32 = 4096;
 /// The least window.
 const WINDOW: u64 = 16 * 4096;
 
-/// Whether this process may serve page faults of the kernel.
-fn may_serve() -> bool {
-    // SAFETY: The call has no condition; the descriptor serves nothing.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
-    // SAFETY: Closes what was just made, or fails.
-    unsafe { libc::close(i32::try_from(fd).expect("a descriptor")) == 0 }
-}
-
 /// Has devices of this process read back in a way; false where there is none.
 fn read_back(how: &str) -> bool {
-    if !lockstep_under_test() || !["auto", "uffd"].contains(&tracker().as_str()) || !may_serve() {
+    if !lockstep_under_test()
+        || !["auto", "uffd"].contains(&tracker().as_str())
+        || !process::may_serve_faults()
+    {
         skip("nothing here serves page faults");
         return false;
     }
@@ -415,7 +410,7 @@ fn drop_privileges() -> bool {
         let dumpable = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
         assert_eq!([groups, user, dumpable], [0; 3], "{}", std::io::Error::last_os_error());
     }
-    !may_serve()
+    !process::may_serve_faults()
 }
 
 #[test]

@@ -221,14 +221,6 @@ fn a_forked_child_writes_no_timeline() {
     assert_eq!(named(&events, "flush").len(), 3);
 }
 
-/// Whether this process may serve page faults of the kernel.
-fn may_serve() -> bool {
-    // SAFETY: The call has no condition; the descriptor serves nothing.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
-    // SAFETY: Closes what was just made, or fails.
-    unsafe { libc::close(i32::try_from(fd).expect("a descriptor")) == 0 }
-}
-
 #[test]
 #[ignore = "a child of the test below"]
 fn child_reads_lazily() {
@@ -238,7 +230,10 @@ fn child_reads_lazily() {
 
 #[test]
 fn the_thread_that_serves_touches_records_too() {
-    if !lockstep_under_test() || !["auto", "uffd"].contains(&tracker().as_str()) || !may_serve() {
+    if !lockstep_under_test()
+        || !["auto", "uffd"].contains(&tracker().as_str())
+        || !process::may_serve_faults()
+    {
         return skip("nothing here serves page faults");
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
