@@ -52,9 +52,9 @@ models: deps
 	scripts/shuttle
 
 bench:
-	@scripts/install-deps gfxreconstruct
+	@scripts/install-deps gfxreconstruct glmark2-x11 libgl1-mesa-dri python3-venv
 	$(CARGO) build --release --locked -p vulkan-lockstep -p lockstep-scene -p lockstep-bench
-	$(CARGO) run --quiet --release --locked -p lockstep-bench -- $(ARGS)
+	LOCKSTEP_BENCH_PYTHON=$$(scripts/bench-python) $(CARGO) run --quiet --release --locked -p lockstep-bench -- $(ARGS)
 
 bench-instructions:
 	scripts/bench-instructions

@@ -57,7 +57,8 @@ pub(crate) struct Overhead {
 }
 
 impl Overhead {
-    fn of(times: &[f64], yardstick: &[f64]) -> Self {
+    /// What each round took more than the yardstick.
+    pub(crate) fn of(times: &[f64], yardstick: &[f64]) -> Self {
         let ratios = times.iter().zip(yardstick).map(|(time, base)| time / base);
         let rounds: Vec<f64> = ratios.map(|ratio| (ratio - 1.0) * 100.0).collect();
         Self { percent: median(&rounds), interval: confidence(&rounds), rounds }

@@ -4,6 +4,7 @@
 //! - [`side`]: the contestants, each a driver, its options and a kind of memory; [`worker`]: one of them at work, in a process of
 //!   its own; [`contest`]: rounds of all of them in turns, and what follows from the times
 //! - [`workload`]: the programs; [`shared`]: the memory they share with the device
+//! - [`programs`]: whole programs, from start to end
 //! - [`breakdown`]: where the time goes; [`curves`]: how it grows; [`heatmap`]: what a program does with its memory
 //! - [`report`]: text, JSON and a page of HTML
 //!
@@ -19,6 +20,7 @@ mod breakdown;
 mod contest;
 mod curves;
 mod heatmap;
+mod programs;
 mod report;
 mod shared;
 mod side;
@@ -44,13 +46,13 @@ struct Args {
     /// Milliseconds of a turn
     #[arg(long, default_value_t = 40)]
     turn_ms: u32,
-    /// Workloads, by name; all if none is named
+    /// Workloads and whole programs, by name, and "curves"; all if none is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Sides besides the yardstick and emulated coherent memory
     #[arg(long, value_delimiter = ',')]
     sides: Option<Vec<side::Extra>>,
-    /// Leaves out breakdown, curves and heat maps
+    /// Leaves out breakdown, curves, heat maps and whole programs
     #[arg(long)]
     quick: bool,
     /// Where bench.json and bench.html go
@@ -78,11 +80,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let plan = contest::Plan { rounds: args.rounds, turns: args.turns, turn_ms: args.turn_ms };
-    let programs = workload::named(&args.only)?;
+    let wants = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let is_workload = |name: &&String| *name != "curves" && !programs::NAMES.contains(&name.as_str());
+    let named: Vec<&String> = args.only.iter().filter(is_workload).collect();
+    let workloads = if args.only.is_empty() { workload::all() } else { workload::named(&named)? };
     let sides = side::sides(args.sides.as_deref())?;
     let mut report = report::Report::new(&plan, &sides);
     report::text_head(&report);
-    for program in programs {
+    for program in workloads {
         let mut entry = contest::hold(program, &sides, &plan)?;
         if !args.quick {
             entry.breakdown = Some(breakdown::measure(program)?);
@@ -91,8 +96,11 @@ fn run(args: &Args) -> Result<()> {
         report::text_entry(&entry);
         report.entries.push(entry);
     }
-    if !args.quick {
+    if !args.quick && wants("curves") {
         report.curves = curves::measure()?;
+    }
+    if !args.quick {
+        report.programs = programs::measure(args.rounds, wants, report::complain)?;
     }
     report.conclude();
     report::text_end(&report);

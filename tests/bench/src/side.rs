@@ -88,6 +88,16 @@ pub(crate) fn sides(extras: Option<&[Extra]>) -> Result<Vec<Side>> {
     Ok(sides)
 }
 
+/// The sides of whole programs: the host alone, twice, and Lockstep.
+pub(crate) fn whole() -> [Side; 3] {
+    [("host alone", true), ("host alone again", true), ("Lockstep", false)].map(|(name, is_host)| Side {
+        name,
+        sync: Sync::Coherent,
+        is_host,
+        environment: vec![],
+    })
+}
+
 const LAYER: &str = "VK_LAYER_LUNARG_gfxreconstruct";
 
 /// The manifest of GFXReconstruct's layer.

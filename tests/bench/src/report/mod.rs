@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::contest::{Entry, Plan};
 use crate::curves::Curve;
+use crate::programs::Finished;
 use crate::side::{COHERENT, DOUBLE, Side};
 
 pub(crate) use text::{complain, end as text_end, entry as text_entry, head as text_head};
@@ -28,6 +29,7 @@ pub(crate) struct Report {
     sides: Vec<Side>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) curves: Vec<Curve>,
+    pub(crate) programs: Vec<Finished>,
     conclusion: Option<Conclusion>,
 }
 
@@ -69,6 +71,7 @@ impl Report {
             sides: sides.to_vec(),
             entries: Vec::new(),
             curves: Vec::new(),
+            programs: Vec::new(),
             conclusion: None,
         }
     }

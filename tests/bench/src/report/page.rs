@@ -4,8 +4,9 @@ use anyhow::Result;
 use askama::Template;
 
 use super::{Report, Verdict};
-use crate::contest::{Entry, Measured};
+use crate::contest::{Entry, Measured, Overhead};
 use crate::curves::Curve;
+use crate::programs::Finished;
 use crate::side::{COHERENT, YARDSTICK};
 
 #[derive(Template)]
@@ -39,6 +40,10 @@ impl Page<'_> {
 
     fn yardstick<'e>(&self, entry: &'e Entry) -> &'e Measured {
         &entry.sides[YARDSTICK]
+    }
+
+    fn overheads_of<'p>(&self, program: &'p Finished) -> [&'p Overhead; 3] {
+        [&program.again, &program.wall, &program.cpu]
     }
 
     /// Overheads of emulated coherent memory: a point with its interval for each program.

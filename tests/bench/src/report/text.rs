@@ -100,6 +100,20 @@ pub(crate) fn end(report: &Report) {
             ));
         }
     }
+    if !report.programs.is_empty() {
+        say(format_args!(""));
+        say(format_args!("whole programs, percent above the host alone:"));
+        say(format_args!(""));
+        say(format_args!("| program | host alone, ms | host alone again | Lockstep | processor time |"));
+        say(format_args!("|---|---|---|---|---|"));
+    }
+    for program in &report.programs {
+        let [again, wall, cpu] = [&program.again, &program.wall, &program.cpu].map(overhead);
+        say(format_args!(
+            "| {}: {} | {:.0} | {again} | {wall} | {cpu} |",
+            program.name, program.about, program.host_ms
+        ));
+    }
     let Some(conclusion) = &report.conclusion else { return };
     say(format_args!(""));
     let quoted = report.entries.first().map_or("", |entry| entry.workload);

@@ -95,11 +95,13 @@ const SIZED: [(&str, &str, BeginSized); 4] = [
     ("written", "the device fills so many bytes, the CPU adds them up", sized::written),
 ];
 
-/// The programs of these names; all that have no size, if none is named.
-pub(crate) fn named(names: &[String]) -> Result<Vec<Program>> {
-    if names.is_empty() {
-        return Ok(PROGRAMS.to_vec());
-    }
+/// All programs that have no size.
+pub(crate) fn all() -> Vec<Program> {
+    PROGRAMS.to_vec()
+}
+
+/// The programs of these names.
+pub(crate) fn named(names: &[&String]) -> Result<Vec<Program>> {
     names.iter().map(|name| Program::named(name).with_context(|| format!("no workload {name:?}"))).collect()
 }
 
