@@ -199,7 +199,10 @@ impl<H: HostDevice> State<H> {
                 changed
             };
             let changes = self.with_page(id, page, flush).unwrap_or_default();
-            if watches {
+            let held =
+                self.forecast.as_ref().is_some_and(|forecast| forecasts && forecast.is_held(node + page));
+            // What stays open is compared the next time, too.
+            if watches && (changes.bytes != 0 || !held) {
                 self.watch.compared(id, page, reported, changes, &mut self.stats);
             }
             if let (Some(forecast), true) = (&mut self.forecast, forecasts && reported) {

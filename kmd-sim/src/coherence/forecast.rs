@@ -7,6 +7,8 @@
 //! * What is written before each flush stays open: the scan leaves it out.
 //! * What is written every so many flushes, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault
 //!   ([`Device::open_due`](super::device::Device::open_due)).
+//! * A page alone that is written every second flush, or nearly as often, stays open in between: to compare it once or twice more is cheaper
+//!   than to protect it.
 //!
 //! A page must have kept its rhythm twice (the series switches its method after three in a row, too), and longer after
 //! forecasts that were hardly worth it.
@@ -28,6 +30,9 @@ const CAUTION: u8 = 5;
 /// Pages in a row for which opening them pays: each run takes a system call. So does each that stays open, but to
 /// protect a single page again costs more than that: every processor that runs the process must forget what it knew of it.
 const RUN: u64 = 2;
+/// Flushes that a page alone stays open for, and pages that do at a time: where many are protected at once, each costs little.
+const NEAR: u32 = 4;
+const ALONE: usize = 16;
 /// Pages whose rhythms are kept together.
 const REGION: u64 = 512;
 
@@ -94,6 +99,10 @@ pub struct Forecast {
     due: BTreeMap<u32, Vec<Pgoff>>,
     /// Pages that will be written before the next flush as before this one.
     stay: Vec<Pgoff>,
+    /// Pages that were written before this flush and will be before one that is near.
+    near: Vec<(Pgoff, u32)>,
+    /// Pages alone that stay open until that.
+    held: BTreeMap<Pgoff, u32>,
     open: Vec<Range<Pgoff>>,
     now: u32,
 }
@@ -107,6 +116,11 @@ impl Forecast {
     /// A flush begins.
     pub fn begin(&mut self) {
         self.now = self.now.wrapping_add(1);
+    }
+
+    /// Whether a page is open at this flush and will be at the next one, though it need not have been written.
+    pub fn is_held(&self, page: Pgoff) -> bool {
+        self.held.get(&page).is_some_and(|due| is_after(*due, self.now))
     }
 
     /// A page was compared that was reported. `changed`: the CPU had written it.
@@ -123,7 +137,10 @@ impl Forecast {
         let region = region.get_or_insert_with(new);
         match region[to_usize(page % REGION)].compared(self.now, changed) {
             Some(Next::Always) => self.stay.push(page),
-            Some(Next::At(flush)) => self.due.entry(flush.wrapping_sub(1)).or_default().push(page),
+            Some(Next::At(flush)) => {
+                self.near.push((page, flush));
+                self.due.entry(flush.wrapping_sub(1)).or_default().push(page);
+            }
             None => {}
         }
     }
@@ -131,6 +148,7 @@ impl Forecast {
     /// Pages are somebody else's from now on.
     pub fn forget(&mut self, pages: &Range<Pgoff>) {
         self.open.retain(|run| run.end <= pages.start || pages.end <= run.start);
+        self.held.retain(|page, _| !pages.contains(page));
         let (first, end) = (to_usize(pages.start.div_ceil(REGION)), to_usize(pages.end / REGION));
         self.regions.iter_mut().take(end).skip(first).for_each(|region| *region = None);
     }
@@ -139,10 +157,31 @@ impl Forecast {
     pub fn end(&mut self) -> Vec<Range<Pgoff>> {
         let mut due = runs(self.due.remove(&self.now).unwrap_or_default());
         due.retain(|run| run.end - run.start >= RUN);
+        self.hold();
         // What was scanned at this flush takes one fault more, and stays open from then on.
-        self.open = runs(std::mem::take(&mut self.stay));
+        let mut open = std::mem::take(&mut self.stay);
+        open.extend(self.held.keys());
+        self.open = runs(open);
         due
     }
+
+    /// Holds pages alone open that are due soon, and no others any more.
+    fn hold(&mut self) {
+        let mut near = std::mem::take(&mut self.near);
+        near.sort_unstable();
+        let alone: Vec<_> =
+            near.chunk_by(|a, b| a.0 + 1 == b.0).filter(|run| (run.len() as u64) < RUN).collect();
+        if alone.len() <= ALONE {
+            self.held.extend(alone.into_iter().flatten().copied());
+        }
+        let now = self.now;
+        self.held.retain(|_, due| is_after(*due, now));
+    }
+}
+
+/// Whether flush `due` is one of the next [`NEAR`] after flush `now`.
+fn is_after(due: u32, now: u32) -> bool {
+    (1..=NEAR).contains(&due.wrapping_sub(now))
 }
 
 /// Pages as ascending runs.
@@ -222,9 +261,55 @@ mod tests {
                 assert!(run == (20..23) || run == (40..42), "{run:?}");
             }
         }
-        assert_eq!(forecast.open().first(), Some(&(7..8)));
-        assert_eq!(forecast.open().len(), 1);
+        assert_eq!(forecast.open(), [7..8, 50..51]);
         forecast.forget(&(0..30));
+        assert_eq!(forecast.open(), [50..51]);
+        forecast.forget(&(50..51));
+        assert_eq!(forecast.open(), []);
+    }
+
+    /// Of a page alone that is written at some flushes: those that it was protected for, and those that it was compared at in vain.
+    fn play_alone(flushes: u32, written: impl Fn(u32) -> bool) -> (Vec<u32>, Vec<u32>) {
+        let (mut forecast, mut faults, mut vain) = (Forecast::default(), Vec::new(), Vec::new());
+        for flush in 1..=flushes {
+            forecast.begin();
+            let open = !forecast.open().is_empty();
+            match (written(flush), open) {
+                (true, false) => faults.push(flush),
+                (false, true) => vain.push(flush),
+                _ => {}
+            }
+            if written(flush) || open {
+                assert!(!forecast.is_held(7) || open);
+                forecast.compared(7, written(flush));
+            }
+            assert_eq!(forecast.end(), []);
+        }
+        (faults, vain)
+    }
+
+    #[test]
+    fn a_page_alone_is_held_until_its_turn_if_that_is_near() {
+        let vain = (13..=30).filter(|flush| flush % 3 != 0).collect();
+        assert_eq!(play_alone(30, |flush| flush % 3 == 0), (vec![3, 6, 9, 12], vain));
+        let far = play_alone(100, |flush| flush % 5 == 0);
+        assert_eq!((far.0.len(), far.1), (20, vec![]));
+    }
+
+    #[test]
+    fn a_page_alone_that_is_not_written_any_more_is_let_go() {
+        let (faults, vain) = play_alone(100, |flush| flush < 20 && flush % 2 == 0);
+        assert_eq!((faults, vain), (vec![2, 4, 6, 8], vec![9, 11, 13, 15, 17, 19, 20]));
+    }
+
+    #[test]
+    fn of_many_pages_alone_none_is_held() {
+        let mut forecast = Forecast::default();
+        for flush in 1..=40 {
+            forecast.begin();
+            (0..100).filter(|_| flush % 2 == 0).for_each(|page| forecast.compared(3 * page, true));
+            forecast.end();
+        }
         assert_eq!(forecast.open(), []);
     }
 
