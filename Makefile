@@ -68,6 +68,10 @@ PRESET ?= memory
 cts: deps
 	$(CARGO) run --quiet --locked -p cts-runner -- $(PRESET) $(if $(DEQP),--deqp $(DEQP)) $(ARGS)
 
+capture:
+	@scripts/install-deps gfxreconstruct
+	scripts/capture
+
 clients:
 	scripts/clients
 

@@ -83,6 +83,7 @@ pub fn refusals_are_not_pending() {
             "VUID-vkQueueSubmit-fence-00064",
             "VUID-vkQueueSubmit-pCommandBuffers-00071",
             "VUID-vkQueueSubmit2-commandBuffer-03875",
+            "VUID-vkQueueSubmit2-fence-04895",
             "VUID-VkSubmitInfo2-semaphore-03882",
         ],
         "a submission was refused, or the device is lost",
@@ -94,6 +95,7 @@ pub fn refusals_are_not_pending() {
 pub fn loses_count_of_timelines(reason: &str) {
     ignore(
         &[
+            "UNASSIGNED-VkFence-state-timeout",
             "UNASSIGNED-VkQueue-state-timeout",
             "UNASSIGNED-VkSemaphore-state-timeout",
             "VUID-vkDestroyCommandPool-commandPool-00041",
