@@ -66,6 +66,8 @@ impl Data<'_> {
 pub struct Arena {
     pages: TwiceMapped,
     free: RangeSet<Pgoff>,
+    /// Stretches from the start on that pages were ever handed out of.
+    used: u64,
     /// Stretches that hold pages.
     populated: Bitmap,
     /// Those of them that hold no written page, for all that is not told here.
@@ -79,7 +81,13 @@ impl Arena {
         let pages = TwiceMapped::reserve(name, count * PAGE_SIZE)?;
         let mut free = RangeSet::new();
         free.insert(0..count);
-        Ok(Self { pages, free, populated: Bitmap::new(count / CHUNK), cold: Bitmap::new(count / CHUNK) })
+        Ok(Self {
+            pages,
+            free,
+            used: 0,
+            populated: Bitmap::new(count / CHUNK),
+            cold: Bitmap::new(count / CHUNK),
+        })
     }
 
     /// Takes `count` pages that follow each other, the lowest there are. They read as zeros.
@@ -88,6 +96,7 @@ impl Arena {
         let node = gap.start..gap.start + count;
         self.pages.open(node.end * PAGE_SIZE)?;
         self.free.remove(node.clone());
+        self.used = self.used.max(node.end.div_ceil(CHUNK));
         Ok(node)
     }
 
@@ -160,7 +169,7 @@ impl Arena {
     pub fn next_warm(&self, from: Pgoff) -> Option<Range<Pgoff>> {
         let mut from = from.div_ceil(CHUNK);
         loop {
-            let run = self.populated.next_run(from..self.populated.len())?;
+            let run = self.populated.next_run(from..self.used)?;
             if let Some(warm) = self.cold.next_clear_run(run.clone()) {
                 return Some(warm.start * CHUNK..warm.end * CHUNK);
             }
@@ -188,7 +197,7 @@ impl Arena {
     }
 
     fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {
-        let run = self.populated.next_run(from.div_ceil(CHUNK)..self.populated.len())?;
+        let run = self.populated.next_run(from.div_ceil(CHUNK)..self.used)?;
         Some(run.start * CHUNK..run.end * CHUNK)
     }
 
@@ -204,9 +213,8 @@ impl Arena {
 
     /// Learns which stretches hold pages now: all that were written before the call are among them.
     pub fn update_populated(&mut self) -> Result<()> {
-        let chunks = self.populated.len();
         let mut at = 0;
-        while let Some(unknown) = self.populated.next_clear_run(at..chunks) {
+        while let Some(unknown) = self.populated.next_clear_run(at..self.used) {
             match self.pages.next_data(unknown.start * CHUNK * PAGE_SIZE)? {
                 None => break,
                 Some(data) => {
