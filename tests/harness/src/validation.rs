@@ -77,6 +77,7 @@ pub fn refusals_are_not_pending() {
     ignore(
         &[
             "VUID-vkBeginCommandBuffer-commandBuffer-00049",
+            "VUID-vkDestroyBuffer-buffer-00922",
             "VUID-vkDestroyCommandPool-commandPool-00041",
             "VUID-vkDestroyFence-fence-01120",
             "VUID-vkDestroySemaphore-semaphore-01137",
