@@ -204,7 +204,7 @@ fn each_call_of_the_host_may_find_no_memory() {
     }
     assert!(failures >= calls, "{failures} of {calls} calls, each failed twice");
     // The layer keeps what it takes for pending.
-    let bytes = if validation::is_taken() { 16 << 20 } else { 4 << 20 };
+    let bytes = if validation::is(validation::Place::Below) { 16 << 20 } else { 4 << 20 };
     Holdings::now().assert_no_more_than(&before, bytes);
     assert_eq!(kept.all_as_device_sees(), pattern(7, SIZE));
 }
