@@ -5,7 +5,7 @@ use lockstep_statistics::{confidence, median, trimmed_mean};
 use serde::Serialize;
 
 use crate::breakdown::Breakdown;
-use crate::side::{Side, YARDSTICK};
+use crate::side::{COHERENT, Side, YARDSTICK};
 use crate::worker::{Turn, Worker};
 use crate::workload::Program;
 
@@ -29,6 +29,19 @@ pub(crate) struct Entry {
     /// Pages that travelled, flush by flush, as a picture; empty if it was not drawn.
     #[serde(skip)]
     pub(crate) heat_map: String,
+}
+
+impl Entry {
+    /// Microseconds of a frame that tracking takes: of emulated coherent memory, beyond explicit synchronisation, which copies as much;
+    /// and of a side above the host alone, beyond that.
+    pub(crate) fn tracking_us(&self, peer: &str) -> Option<(f64, f64)> {
+        let side = |name: &str| self.sides.iter().find(|side| side.name == name && side.failed.is_none());
+        let (theirs, host) = (side(peer)?, side("host alone")?);
+        let round = |side: &Measured, base: f64| base * (1.0 + side.wall.percent / 100.0);
+        let base = self.sides[YARDSTICK].frame_us;
+        let ours = round(&self.sides[COHERENT], base) - base;
+        Some((ours, round(theirs, base) - round(host, base)))
+    }
 }
 
 /// How one side did.

@@ -15,9 +15,6 @@ use crate::shared::Sync;
 use crate::side::Side;
 use crate::workload::Program;
 
-/// Frames before a worker is ready, while memory is touched for the first time.
-const WARM_UP: u32 = 8;
-
 /// What some frames took.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Turn {
@@ -34,7 +31,7 @@ pub(crate) fn run(program: &str, memory: &str) -> Result<()> {
     let program = Program::named(program).context("no such workload")?;
     let sync = Sync::named(memory).context("no such kind of memory")?;
     let mut workload = program.begin(sync);
-    for _ in 0..WARM_UP {
+    for _ in 0..program.warm_up() {
         workload.frame();
     }
     let mut out = std::io::stdout();

@@ -50,6 +50,26 @@ fn overhead(overhead: &Overhead) -> String {
     format!("{:+.1}{}", overhead.percent, interval.unwrap_or_default())
 }
 
+/// Prints what tracking costs: Lockstep over the same copies made by the program, others over nothing at all.
+fn tracking(report: &Report) {
+    let rows = || report.entries.iter().filter_map(|entry| Some((entry, entry.tracking_us(super::PEER)?)));
+    if rows().next().is_none() {
+        return;
+    }
+    say(format_args!(""));
+    say(format_args!(
+        "What tracking costs, us a frame: Lockstep over explicit synchronisation, {} over the host alone:",
+        super::PEER
+    ));
+    say(format_args!(""));
+    say(format_args!("| workload | Lockstep | {} | that is, times as much |", super::PEER));
+    say(format_args!("|---|---|---|---|"));
+    for (entry, (ours, theirs)) in rows() {
+        let times = if ours > 0.0 { format!("{:.1}", theirs / ours) } else { "-".to_owned() };
+        say(format_args!("| {} | {ours:.1} | {theirs:.1} | {times} |", entry.workload));
+    }
+}
+
 /// Prints breakdowns, curves and the conclusion.
 pub(crate) fn end(report: &Report) {
     let broken_down = || report.entries.iter().filter_map(|e| Some((e.workload, e.breakdown.as_ref()?)));
@@ -77,6 +97,7 @@ pub(crate) fn end(report: &Report) {
             kib("bytes_pulled"),
         ));
     }
+    tracking(report);
     for curve in &report.curves {
         say(format_args!(""));
         say(format_args!("{}:", curve.title));

@@ -38,7 +38,13 @@ pub(crate) struct Program {
     name: &'static str,
     about: &'static str,
     begin: Begin,
+    warm_up: u32,
 }
+
+/// Frames before a program is ready, while memory is touched for the first time.
+const WARM_UP: u32 = 8;
+/// And where most memory is idle: until the driver has found that out.
+const SETTLED: u32 = 600;
 
 /// How a program starts.
 #[derive(Clone, Copy)]
@@ -55,7 +61,13 @@ const fn program(
     about: &'static str,
     begin: fn(&Gpu, Sync) -> Box<dyn Workload>,
 ) -> Program {
-    Program { name, about, begin: Begin::Here(begin) }
+    Program { name, about, begin: Begin::Here(begin), warm_up: WARM_UP }
+}
+
+impl Program {
+    const fn settled(self) -> Self {
+        Self { warm_up: SETTLED, ..self }
+    }
 }
 
 /// All programs. The first is the one to quote.
@@ -64,6 +76,7 @@ const PROGRAMS: [Program; 14] = [
         name: "mixed",
         about: "the scene: 0.4 MiB of vertices and uniforms rewritten, draws, a dispatch, a histogram read",
         begin: Begin::Scene,
+        warm_up: WARM_UP,
     },
     program("stream", "1 MiB a frame through a ring of 4 MiB, a dispatch over it", stream::begin),
     program("sparse", "64 updates of 256 B scattered over 256 MiB", big::sparse),
@@ -78,7 +91,7 @@ const PROGRAMS: [Program; 14] = [
     ),
     program("many-mappings", "4096 mappings of 64 KiB, 8 of them written", many::begin),
     program("many-submits", "500 submissions a frame, 256 B written before each", small::submits),
-    program("idle-1-GiB", "uniforms and a dispatch beside 1 GiB mapped and full", big::idle_full),
+    program("idle-1-GiB", "uniforms and a dispatch beside 1 GiB mapped and full", big::idle_full).settled(),
     program("idle-8-GiB", "uniforms and a dispatch beside 8 GiB mapped and hardly touched", big::idle_sparse),
     program("threads", "two threads write 512 KiB each of 4 MiB", threads::begin),
     program("ping-pong", "16 times: 64 B to the device, 64 B back", ping_pong::begin),
@@ -88,11 +101,11 @@ const PROGRAMS: [Program; 14] = [
 type BeginSized = fn(&Gpu, Sync, usize) -> Box<dyn Workload>;
 
 /// Programs for curves; a colon and a size complete their names.
-const SIZED: [(&str, &str, BeginSized); 4] = [
-    ("mapped", "a submission beside so many bytes mapped, full and clean", sized::mapped),
-    ("mappings", "a submission beside so many clean mappings of 64 KiB", sized::mappings),
-    ("dirty", "a word changes in so many pages of 64 MiB", sized::dirty),
-    ("written", "the device fills so many bytes, the CPU adds them up", sized::written),
+const SIZED: [(&str, &str, BeginSized, u32); 4] = [
+    ("mapped", "a submission beside so many bytes mapped, full and clean", sized::mapped, SETTLED),
+    ("mappings", "a submission beside so many clean mappings of 64 KiB", sized::mappings, SETTLED),
+    ("dirty", "a word changes in so many pages of 64 MiB", sized::dirty, WARM_UP),
+    ("written", "the device fills so many bytes, the CPU adds them up", sized::written, WARM_UP),
 ];
 
 /// All programs that have no size.
@@ -110,9 +123,14 @@ impl Program {
         let Some((kind, size)) = name.split_once(':') else {
             return PROGRAMS.iter().find(|program| program.name == name).copied();
         };
-        let (_, about, begin) = SIZED.into_iter().find(|(name, ..)| *name == kind)?;
+        let (_, about, begin, warm_up) = SIZED.into_iter().find(|(name, ..)| *name == kind)?;
         // A few names, which stay as long as the program.
-        Some(Self { name: name.to_owned().leak(), about, begin: Begin::Sized(begin, size.parse().ok()?) })
+        Some(Self {
+            name: name.to_owned().leak(),
+            about,
+            begin: Begin::Sized(begin, size.parse().ok()?),
+            warm_up,
+        })
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -121,6 +139,11 @@ impl Program {
 
     pub(crate) fn about(self) -> &'static str {
         self.about
+    }
+
+    /// Frames before it is ready.
+    pub(crate) fn warm_up(self) -> u32 {
+        self.warm_up
     }
 
     /// Whether it is the scene, a program of its own.
