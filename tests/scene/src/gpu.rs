@@ -82,6 +82,8 @@ impl Gpu {
     }
 
     pub(crate) fn allocate(self: &Rc<Self>, size: u64, kind: u32) -> Result<Owned<vk::DeviceMemory>> {
+        // As engines allocate; GFXReconstruct's userfaultfd mode has its replay write whole pages.
+        let size = size.next_multiple_of(4096);
         let info = vk::MemoryAllocateInfo::default().allocation_size(size).memory_type_index(kind);
         // SAFETY: The type is one of the device's and the size is not zero.
         let raw = unsafe { self.device.allocate_memory(&info, None) }
