@@ -1,12 +1,12 @@
 //! Memory that is idle for long and then is not: whatever scans leave out, no byte is lost.
 
+mod memory_host;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kmd_sim::sys::memory::PageBuf;
-use kmd_sim::sys::pages::TwiceMapped;
-use kmd_sim::uapi::{
-    BoId, Device, HostDevice, Method, Readback, Result, SharedMem, Stats, Sync, TrackerChoice, TrackerKind,
-};
+use kmd_sim::uapi::{BoId, Device, Method, Readback, SharedMem, Stats, Sync, TrackerChoice, TrackerKind};
+use memory_host::Host;
 use proptest::prelude::*;
 
 const PAGE: usize = 4096;
@@ -17,22 +17,6 @@ const STRETCHES: usize = 20;
 const PAGES: usize = STRETCHES * STRETCH;
 /// Flushes after which all that is idle has become cold.
 const LONG: usize = 200;
-
-#[derive(Debug)]
-struct Host(TwiceMapped);
-
-impl HostDevice for &'static Host {
-    type Memory = ();
-    type Timeline = ();
-
-    fn map(&self, (): (), size: u64) -> Result<SharedMem> {
-        Ok(self.0.driver().slice(0, usize::try_from(size).unwrap()))
-    }
-
-    fn seqno(&self, (): ()) -> Result<u64> {
-        Ok(0)
-    }
-}
 
 /// An object of which every page was written, on a device that can serve touches.
 struct Idle {
@@ -50,7 +34,7 @@ impl Idle {
             println!("skipped: {error}");
             return None;
         }
-        let host: &Host = Box::leak(Box::new(Host(TwiceMapped::new("host", (PAGES * PAGE) as u64).unwrap())));
+        let host = Host::new(PAGES * PAGE);
         let device = Device::new(host, 256 << 20, tracker, Readback::Auto).following(method);
         let bo = device.bo_create((PAGES * PAGE) as u64, Sync::Coherent, ());
         let guest = device.bo_map(bo).unwrap();

@@ -1,32 +1,16 @@
 //! Pages that are written in rhythms of all kinds, which begin, stop and change: what is forecast may cost time, but no byte.
 
+mod memory_host;
+
 use std::ops::Range;
 
 use kmd_sim::sys::memory::PageBuf;
-use kmd_sim::sys::pages::TwiceMapped;
-use kmd_sim::uapi::{
-    Device, HostDevice, Method, Readback, Result, SharedMem, Sync, TrackerChoice, TrackerKind,
-};
+use kmd_sim::uapi::{Device, Method, Readback, SharedMem, Sync, TrackerChoice, TrackerKind};
+use memory_host::Host;
 use proptest::prelude::*;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 12;
-
-#[derive(Debug)]
-struct Host(TwiceMapped);
-
-impl HostDevice for &'static Host {
-    type Memory = ();
-    type Timeline = ();
-
-    fn map(&self, (): (), size: u64) -> Result<SharedMem> {
-        Ok(self.0.driver().slice(0, usize::try_from(size).unwrap()))
-    }
-
-    fn seqno(&self, (): ()) -> Result<u64> {
-        Ok(0)
-    }
-}
 
 /// Pages written at each flush of which the number, less a phase, is a multiple of a period, while it lasts.
 #[derive(Clone, Debug)]
@@ -66,8 +50,7 @@ fn bytes_of(memory: &SharedMem) -> Vec<u8> {
 
 /// Plays rhythms and returns how many pages were opened before they were due.
 fn play(method: Method, rhythms: &[Rhythm], opens: u64) -> u64 {
-    let host: &'static Host =
-        Box::leak(Box::new(Host(TwiceMapped::new("host", (PAGES * PAGE) as u64).unwrap())));
+    let host = Host::new(PAGES * PAGE);
     let tracker = TrackerChoice::Only(TrackerKind::Uffd);
     let device = Device::new(host, 64 << 20, tracker, Readback::Eager).following(method);
     let bo = device.bo_create((PAGES * PAGE) as u64, Sync::Coherent, ());
