@@ -21,6 +21,9 @@ use crate::sys::view::{Place, View};
 /// Pages in a stretch that is scanned as a whole once it holds a page: 2 MiB.
 pub const CHUNK: u64 = 512;
 
+/// Cold stretches that are scanned in no more time than it takes to begin a scan.
+const BRIDGE: u64 = 2;
+
 /// Largest and least size of an arena, in bytes.
 const SIZES: Range<u64> = 64 << 20..1 << 40;
 
@@ -165,13 +168,24 @@ impl Arena {
         self.len() == 0
     }
 
-    /// The next stretches at or after `from` that hold pages and are not cold.
+    /// The next stretches at or after `from` that hold pages and are not cold, with cold ones between them where that makes one
+    /// scan of two.
     pub fn next_warm(&self, from: Pgoff) -> Option<Range<Pgoff>> {
         let mut from = from.div_ceil(CHUNK);
         loop {
             let run = self.populated.next_run(from..self.used)?;
-            if let Some(warm) = self.cold.next_clear_run(run.clone()) {
-                return Some(warm.start * CHUNK..warm.end * CHUNK);
+            let mut found: Option<Range<u64>> = None;
+            while let Some(warm) =
+                self.cold.next_clear_run(found.as_ref().map_or(run.start, |it| it.end)..run.end)
+            {
+                match &mut found {
+                    Some(found) if warm.start - found.end > BRIDGE => break,
+                    Some(found) => found.end = warm.end,
+                    None => found = Some(warm),
+                }
+            }
+            if let Some(found) = found {
+                return Some(found.start * CHUNK..found.end * CHUNK);
             }
             from = run.end;
         }
@@ -260,6 +274,34 @@ mod tests {
         assert_eq!(populated(&mut arena), [3 * CHUNK..5 * CHUNK, 7 * CHUNK..8 * CHUNK]);
         arena.free(&node);
         assert_eq!(populated(&mut arena), []);
+    }
+
+    #[test]
+    fn cold_stretches_are_left_out_unless_they_are_few_between_others() {
+        let mut arena = Arena::new("test", 64 << 20).unwrap();
+        let node = arena.alloc(CHUNK * 12).unwrap();
+        let memory = arena.application_pages(&node);
+        (0..12).for_each(|chunk| memory.store_byte(to_usize(chunk * CHUNK * PAGE_SIZE), 1));
+        arena.update_populated().unwrap();
+        let warm = |arena: &Arena| {
+            let mut found = Vec::new();
+            while let Some(run) = arena.next_warm(found.last().map_or(0, |run: &Range<Pgoff>| run.end)) {
+                found.push(run);
+            }
+            found.into_iter().map(|run| (run.start / CHUNK, run.end / CHUNK)).collect::<Vec<_>>()
+        };
+        [0, 2, 3, 5, 6, 7, 11].into_iter().for_each(|chunk| arena.set_cold(chunk));
+        assert_eq!(warm(&arena), [(1, 5), (8, 11)]);
+        assert!(arena.set_warm(6) && !arena.set_warm(6));
+        assert_eq!(warm(&arena), [(1, 11)]);
+        (0..12).for_each(|chunk| arena.set_cold(chunk));
+        assert_eq!(warm(&arena), []);
+        // What is freed and handed out again is not cold.
+        arena.free(&(0..CHUNK));
+        let again = arena.alloc(CHUNK).unwrap();
+        arena.application_pages(&again).store_byte(0, 1);
+        arena.update_populated().unwrap();
+        assert_eq!(warm(&arena), [(0, 1)]);
     }
 
     #[test]
