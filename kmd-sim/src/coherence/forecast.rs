@@ -138,7 +138,9 @@ impl Forecast {
         match region[to_usize(page % REGION)].compared(self.now, changed) {
             Some(Next::Always) => self.stay.push(page),
             Some(Next::At(flush)) => {
-                self.near.push((page, flush));
+                if is_after(flush, self.now) {
+                    self.near.push((page, flush));
+                }
                 self.due.entry(flush.wrapping_sub(1)).or_default().push(page);
             }
             None => {}

@@ -5,7 +5,7 @@ use lockstep_statistics::{confidence, median, trimmed_mean};
 use serde::Serialize;
 
 use crate::breakdown::Breakdown;
-use crate::side::{COHERENT, Side, YARDSTICK};
+use crate::side::{COHERENT, HOST_ALONE, Side, YARDSTICK};
 use crate::worker::{Turn, Worker};
 use crate::workload::Program;
 
@@ -35,12 +35,12 @@ impl Entry {
     /// Microseconds of a frame that tracking takes: of emulated coherent memory, beyond explicit synchronisation, which copies as much;
     /// and of a side above the host alone, beyond that.
     pub(crate) fn tracking_us(&self, peer: &str) -> Option<(f64, f64)> {
-        let side = |name: &str| self.sides.iter().find(|side| side.name == name && side.failed.is_none());
-        let (theirs, host) = (side(peer)?, side("host alone")?);
-        let round = |side: &Measured, base: f64| base * (1.0 + side.wall.percent / 100.0);
-        let base = self.sides[YARDSTICK].frame_us;
-        let ours = round(&self.sides[COHERENT], base) - base;
-        Some((ours, round(theirs, base) - round(host, base)))
+        let percent = |name: &str| {
+            let side = self.sides.iter().find(|side| side.name == name && side.failed.is_none())?;
+            Some(side.wall.percent)
+        };
+        let us = |percent: f64| self.sides[YARDSTICK].frame_us * percent / 100.0;
+        Some((us(self.sides[COHERENT].wall.percent), us(percent(peer)? - percent(HOST_ALONE)?)))
     }
 }
 

@@ -34,6 +34,11 @@ pub(crate) struct Side {
     pub(crate) environment: Vec<(&'static str, String)>,
 }
 
+/// The host's driver without Lockstep.
+pub(crate) const HOST_ALONE: &str = "host alone";
+/// Who else tracks what the CPU writes.
+pub(crate) const PAGE_GUARD: &str = "GFXReconstruct, page guard";
+
 /// The place of the yardstick in [`sides`].
 pub(crate) const YARDSTICK: usize = 0;
 /// The place of the yardstick's double.
@@ -71,14 +76,14 @@ pub(crate) fn sides(extras: Option<&[Extra]>) -> Result<Vec<Side>> {
                 lockstep("native coherent", Sync::Native, vec![("LOCKSTEP_NATIVE_TYPE", "1".to_owned())])
             }
             Extra::Host => {
-                Side { name: "host alone", sync: Sync::Coherent, is_host: true, environment: vec![] }
+                Side { name: HOST_ALONE, sync: Sync::Coherent, is_host: true, environment: vec![] }
             }
             Extra::PageGuard | Extra::Userfaultfd => {
                 if !has_layer {
                     bail!("GFXReconstruct's layer is not installed (Debian: apt install gfxreconstruct)");
                 }
                 let (name, mode) = match extra {
-                    Extra::PageGuard => ("GFXReconstruct, page guard", "page_guard"),
+                    Extra::PageGuard => (PAGE_GUARD, "page_guard"),
                     _ => ("GFXReconstruct, userfaultfd", "userfaultfd"),
                 };
                 Side { name, sync: Sync::Coherent, is_host: true, environment: trimmed(mode) }
@@ -90,7 +95,7 @@ pub(crate) fn sides(extras: Option<&[Extra]>) -> Result<Vec<Side>> {
 
 /// The sides of whole programs: the host alone, twice, and Lockstep.
 pub(crate) fn whole() -> [Side; 3] {
-    [("host alone", true), ("host alone again", true), ("Lockstep", false)].map(|(name, is_host)| Side {
+    [(HOST_ALONE, true), ("host alone again", true), ("Lockstep", false)].map(|(name, is_host)| Side {
         name,
         sync: Sync::Coherent,
         is_host,

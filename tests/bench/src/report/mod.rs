@@ -18,8 +18,6 @@ pub(crate) use text::{complain, end as text_end, entry as text_entry, head as te
 
 /// What coherency may cost, in percent of the frame to quote.
 const GOAL: f64 = 1.0;
-/// Who else tracks what the CPU writes.
-const PEER: &str = "GFXReconstruct, page guard";
 /// More than this between the yardstick and its double, and nothing can be concluded.
 const NOISY: f64 = 2.0;
 

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::{Report, Verdict};
 use crate::contest::{Entry, Overhead};
-use crate::side::YARDSTICK;
+use crate::side::{PAGE_GUARD, YARDSTICK};
 
 /// Prints a line and does not mind when nobody reads it.
 pub(crate) fn say(line: Arguments<'_>) {
@@ -52,17 +52,17 @@ fn overhead(overhead: &Overhead) -> String {
 
 /// Prints what tracking costs: Lockstep over the same copies made by the program, others over nothing at all.
 fn tracking(report: &Report) {
-    let rows = || report.entries.iter().filter_map(|entry| Some((entry, entry.tracking_us(super::PEER)?)));
+    let rows = || report.entries.iter().filter_map(|entry| Some((entry, entry.tracking_us(PAGE_GUARD)?)));
     if rows().next().is_none() {
         return;
     }
     say(format_args!(""));
     say(format_args!(
         "What tracking costs, us a frame: Lockstep over explicit synchronisation, {} over the host alone:",
-        super::PEER
+        PAGE_GUARD
     ));
     say(format_args!(""));
-    say(format_args!("| workload | Lockstep | {} | that is, times as much |", super::PEER));
+    say(format_args!("| workload | Lockstep | {} | that is, times as much |", PAGE_GUARD));
     say(format_args!("|---|---|---|---|"));
     for (entry, (ours, theirs)) in rows() {
         let times = if ours > 0.0 { format!("{:.1}", theirs / ours) } else { "-".to_owned() };
