@@ -15,31 +15,45 @@ const STRETCH: usize = 512;
 /// More than is scanned for next to nothing.
 const STRETCHES: usize = 20;
 const PAGES: usize = STRETCHES * STRETCH;
+/// Pages from one that is written to the next, where few are, of which there are more than are scanned for next to nothing.
+const SPACING: usize = 3 * STRETCH;
+const FIRST: usize = STRETCH + 5;
+const SPARSE: usize = 20 * SPACING;
 /// Flushes after which all that is idle has become cold.
 const LONG: usize = 200;
 
-/// An object of which every page was written, on a device that can serve touches.
+/// An object some pages of which were written, on a device that can serve touches.
 struct Idle {
     device: Device<&'static Host>,
     host: &'static Host,
     bo: BoId,
     guest: SharedMem,
+    pages: usize,
 }
 
 impl Idle {
-    /// `None` where the process may not serve page faults.
+    /// Every page was written. `None` where the process may not serve page faults.
     fn new(method: Method) -> Option<Self> {
+        Self::written(method, PAGES, |_| true)
+    }
+
+    /// One page in three stretches was written.
+    fn sparse() -> Option<Self> {
+        Self::written(Method::Auto, SPARSE, |page| page % SPACING == FIRST)
+    }
+
+    fn written(method: Method, pages: usize, is_written: impl Fn(usize) -> bool) -> Option<Self> {
         let tracker = TrackerChoice::Only(TrackerKind::Uffd);
         if let Err(error) = Readback::Lazy.probe(tracker) {
             println!("skipped: {error}");
             return None;
         }
-        let host = Host::new(PAGES * PAGE);
+        let host = Host::new(pages * PAGE);
         let device = Device::new(host, 256 << 20, tracker, Readback::Auto).following(method);
-        let bo = device.bo_create((PAGES * PAGE) as u64, Sync::Coherent, ());
+        let bo = device.bo_create((pages * PAGE) as u64, Sync::Coherent, ());
         let guest = device.bo_map(bo).unwrap();
-        let this = Self { device, host, bo, guest };
-        (0..PAGES).for_each(|page| this.store(page, 1));
+        let this = Self { device, host, bo, guest, pages };
+        (0..pages).filter(|page| is_written(*page)).for_each(|page| this.store(page, 1));
         Some(this)
     }
 
@@ -60,7 +74,7 @@ impl Idle {
     }
 
     fn assert_seen(&self, value: impl Fn(usize) -> u8) {
-        let wrong = (0..PAGES).find(|page| self.seen(*page) != value(*page));
+        let wrong = (0..self.pages).find(|page| self.seen(*page) != value(*page));
         assert_eq!(wrong.map(|page| (page, self.seen(page))), None);
     }
 }
@@ -85,6 +99,32 @@ fn what_is_idle_is_not_scanned_and_what_is_touched_is() {
     }
     idle.flush(1);
     idle.assert_seen(|_| 3);
+}
+
+#[test]
+fn what_is_idle_and_has_few_pages_is_not_scanned_and_gets_new_ones() {
+    let Some(idle) = Idle::sparse() else { return };
+    let cooled = idle.flush(LONG);
+    // Stretches with a page, and those behind them.
+    assert!(cooled.stretches_cooled > 9, "{cooled:?}");
+    let scans = idle.flush(1).scans - cooled.scans;
+    assert!(scans < 6, "{scans} scans in a flush");
+    // A page that there is, one beside it that there is not, and one far from any.
+    let is_new = |page: usize| page % SPACING == FIRST + 1 || page % SPACING == FIRST + STRETCH;
+    (0..SPARSE).filter(|page| is_new(*page)).for_each(|page| idle.store(page, 2));
+    let warmed = idle.flush(1);
+    assert!(warmed.stretches_warmed > 6, "{warmed:?}");
+    let value = |page| match page % SPACING == FIRST {
+        true => 1,
+        false => u8::from(is_new(page)) * 2,
+    };
+    idle.assert_seen(value);
+    // It does so again.
+    let again = idle.flush(2 * LONG);
+    assert!(again.stretches_cooled > warmed.stretches_cooled, "{again:?}");
+    (0..SPARSE).filter(|page| page % SPACING == FIRST).for_each(|page| idle.store(page, 3));
+    idle.flush(1);
+    idle.assert_seen(|page| if page % SPACING == FIRST { 3 } else { value(page) });
 }
 
 #[test]
@@ -144,23 +184,36 @@ fn what_another_thread_stores_is_seen_whenever_a_stretch_becomes_cold() {
     assert!(stats.stretches_cooled > 0 && stats.stretches_warmed > 0, "{stats:?}");
 }
 
+/// Stores to pages of one that is idle, flushes some times, and looks at all of it, again and again.
+fn play(idle: &Idle, turns: Vec<(Vec<usize>, usize)>) -> Result<(), TestCaseError> {
+    idle.flush(1);
+    let mut model: Vec<u8> = (0..idle.pages).map(|page| idle.seen(page)).collect();
+    for (value, (pages, flushes)) in (2..).zip(turns) {
+        for page in pages {
+            idle.store(page, value);
+            model[page] = value;
+        }
+        idle.flush(flushes + 1);
+        let wrong = (0..idle.pages).find(|page| idle.seen(*page) != model[*page]);
+        prop_assert_eq!(wrong, None);
+    }
+    Ok(())
+}
+
+fn turns(pages: usize) -> impl Strategy<Value = Vec<(Vec<usize>, usize)>> {
+    prop::collection::vec((prop::collection::vec(0..pages, 0..6), 0..120usize), 1..12)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn no_byte_is_lost_whatever_has_become_cold(
-        turns in prop::collection::vec((prop::collection::vec(0..PAGES, 0..6), 0..120usize), 1..12),
-    ) {
-        let Some(idle) = Idle::new(Method::Auto) else { return Ok(()) };
-        let mut model = vec![1; PAGES];
-        for (value, (pages, flushes)) in (2..).zip(turns) {
-            for page in pages {
-                idle.store(page, value);
-                model[page] = value;
-            }
-            idle.flush(flushes + 1);
-            let wrong = (0..PAGES).find(|page| idle.seen(*page) != model[*page]);
-            prop_assert_eq!(wrong, None);
-        }
+    fn no_byte_is_lost_whatever_has_become_cold(turns in turns(PAGES)) {
+        if let Some(idle) = Idle::new(Method::Auto) { play(&idle, turns)?; }
+    }
+
+    #[test]
+    fn no_byte_is_lost_whatever_was_sealed(turns in turns(SPARSE)) {
+        if let Some(idle) = Idle::sparse() { play(&idle, turns)?; }
     }
 }

@@ -75,6 +75,8 @@ pub struct Arena {
     populated: Bitmap,
     /// Those of them that hold no written page, for all that is not told here.
     cold: Bitmap,
+    /// Stretches of which nobody touches a page unnoticed, whether the file has it or not.
+    sealed: Bitmap,
 }
 
 impl Arena {
@@ -90,6 +92,7 @@ impl Arena {
             used: 0,
             populated: Bitmap::new(count / CHUNK),
             cold: Bitmap::new(count / CHUNK),
+            sealed: Bitmap::new(count / CHUNK),
         })
     }
 
@@ -208,6 +211,36 @@ impl Arena {
         let was = self.cold.test(index);
         self.cold.clear(index..index + 1);
         was
+    }
+
+    /// The stretches behind `index` that are not known to hold a page, up to one that is.
+    pub fn gap_behind(&self, index: u64) -> Range<u64> {
+        let gap = self.populated.next_clear_run(index + 1..self.used);
+        gap.filter(|gap| gap.start == index + 1).unwrap_or(index + 1..index + 1)
+    }
+
+    /// Nobody touches a page of these stretches unnoticed from now on.
+    pub fn seal(&mut self, stretches: Range<u64>) {
+        self.sealed.set(stretches);
+    }
+
+    /// Those of a gap that was sealed up to the first that holds pages by now are cold at once. Returns how many.
+    pub fn cool_gap(&mut self, gap: Range<u64>) -> Result<u64> {
+        let data = self.pages.next_data(gap.start * CHUNK * PAGE_SIZE)?;
+        let first = data.map_or(gap.end, |data| data / (CHUNK * PAGE_SIZE)).min(gap.end);
+        self.populated.set(gap.start..first);
+        self.cold.set(gap.start..first);
+        Ok(first - gap.start)
+    }
+
+    /// Whether nobody touches a page of the stretch `index` unnoticed.
+    pub fn is_sealed(&self, index: u64) -> bool {
+        self.sealed.test(index)
+    }
+
+    /// Pages of the stretch `index` may be touched unnoticed from now on.
+    pub fn unseal(&mut self, index: u64) {
+        self.sealed.clear(index..index + 1);
     }
 
     fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {

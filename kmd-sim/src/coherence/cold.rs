@@ -7,8 +7,10 @@
 //!
 //! * First it is taken out, then scanned once more, both under the reservation, which a touch needs: what was written
 //!   before is reported by that scan, and the stretch stays warm.
-//! * Only whole stretches become cold: a page that the memory file has not got would be mapped without a word.
+//! * A page that the memory file has not got would be mapped without a word. So a stretch that lacks some is *sealed* first: touches
+//!   of those are served, too. So is what follows it up to the next page there is, which saves looking for pages there.
 //! * What is freed becomes warm: its pages leave the file.
+//! * What is touched is unsealed: new pages are the kernel's business again.
 //!
 //! To be warm again takes as long as hundreds of scans, so a stretch that was touched soon after it became cold is left
 //! alone for twice as long.
@@ -18,6 +20,7 @@ use std::ops::Range;
 use super::arena::{Arena, CHUNK};
 use super::state::{State, Tracking};
 use crate::addr::Pgoff;
+use crate::error::Result;
 use crate::svga::HostDevice;
 use crate::sys::pages::to_usize;
 
@@ -25,6 +28,8 @@ use crate::sys::pages::to_usize;
 const PATIENCE: Range<u32> = 64..8192;
 /// A stretch that was cold for so many times its patience is forgiven.
 const WORTH: u64 = 8;
+/// Pages that are scanned in the time that a call takes, and another that looks for pages behind them.
+pub const CALL: u64 = 2 * CHUNK;
 /// Stretches that must be scanned for any to become cold: fewer cost next to nothing.
 const LEAST: u64 = 16;
 /// Stretches looked at a scan, and those of them that become cold: each takes as long as a hundred scans of it.
@@ -45,7 +50,7 @@ pub struct Cold {
     /// Up to the last one that was reported.
     stretches: Vec<Stretch>,
     scans: u64,
-    /// Pages that the last scan looked at.
+    /// Pages that the last scan looked at, and [`CALL`] for each call.
     pub looked: u64,
     /// Where the search for idle ones goes on.
     next: Pgoff,
@@ -64,14 +69,8 @@ impl Cold {
             self.next = pages.start + CHUNK;
             let index = pages.start / CHUNK;
             let stretch = self.stretch(index);
-            if self.scans - stretch.since <= u64::from(stretch.patience) {
-                continue;
-            }
-            if arena.is_whole(index) && !idle.contains(&index) {
+            if self.scans - stretch.since > u64::from(stretch.patience) && !idle.contains(&index) {
                 idle.push(index);
-            } else {
-                // Perhaps later.
-                self.stretch_mut(index).since = self.scans;
             }
             if idle.len() == AT_ONCE {
                 break;
@@ -128,10 +127,8 @@ impl<H: HostDevice> State<H> {
         if idle.is_empty() {
             return idle;
         }
-        let taken_out = self.serve().and_then(|()| {
-            let Some(Tracking { arena, .. }) = &self.tracking else { return Ok(()) };
-            idle.iter().try_for_each(|index| arena.zap(&(index * CHUNK..(index + 1) * CHUNK)))
-        });
+        let taken_out =
+            self.serve().and_then(|()| idle.iter().try_for_each(|index| self.take_out_one(*index)));
         if let Err(error) = taken_out {
             // Locked memory, for example. What was taken out is touched in again.
             log::info!("idle memory is scanned, too, from now on: {error}");
@@ -139,6 +136,18 @@ impl<H: HostDevice> State<H> {
             idle.clear();
         }
         idle
+    }
+
+    fn take_out_one(&mut self, index: u64) -> Result<()> {
+        let Some(Tracking { arena, faults: Some(faults), .. }) = &mut self.tracking else { return Ok(()) };
+        let gap = arena.gap_behind(index);
+        let sealed = if arena.is_whole(index) { gap.start } else { index }..gap.end;
+        if !sealed.is_empty() {
+            arena.seal(sealed.clone());
+            faults.take_missing(&(sealed.start * CHUNK..sealed.end * CHUNK))?;
+            self.stats.stretches_cooled += arena.cool_gap(gap)?;
+        }
+        arena.zap(&(index * CHUNK..(index + 1) * CHUNK))
     }
 
     /// Leaves stretches that were taken out, and scanned since, out of scans from now on.
@@ -155,9 +164,31 @@ impl<H: HostDevice> State<H> {
     /// A page of the application's was touched that was not in its page tables.
     pub(super) fn warm(&mut self, page: Pgoff) {
         let index = page / CHUNK;
-        if self.tracking.as_mut().is_some_and(|tracking| tracking.arena.set_warm(index)) {
+        let Some(Tracking { arena, .. }) = &mut self.tracking else { return };
+        if arena.set_warm(index) {
             self.stats.stretches_warmed += 1;
             self.cold.iter_mut().for_each(|cold| cold.touch(index));
+        }
+        if self.tracking.as_ref().is_some_and(|tracking| tracking.arena.is_sealed(index)) {
+            self.unseal(index);
+        }
+    }
+
+    /// Leaves new pages of a stretch to the kernel again.
+    fn unseal(&mut self, index: u64) {
+        let pages = index * CHUNK..(index + 1) * CHUNK;
+        // For a moment nobody is told of touches.
+        self.catch_up_in(&pages);
+        let Some(Tracking { arena, faults: Some(faults), .. }) = &mut self.tracking else { return };
+        match faults.leave_missing(&pages) {
+            Ok(()) => arena.unseal(index),
+            Err(error) => {
+                // The process has as many mappings as it may. There shall be no page to miss, then.
+                log::info!("an idle stretch gets all of its pages: {error}");
+                if let Err(error) = arena.populate(&pages) {
+                    log::error!("the application waits for a page that there is no memory for: {error}");
+                }
+            }
         }
     }
 }

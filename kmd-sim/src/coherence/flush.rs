@@ -10,6 +10,7 @@ use std::time::Instant;
 use rangemap::RangeSet;
 
 use super::bo::BoId;
+use super::cold;
 use super::forecast::Forecast;
 use super::merge::Neighbours;
 use super::page::{Page, PageState};
@@ -93,7 +94,7 @@ impl<H: HostDevice> State<H> {
         // Counted before anything is scanned: a page written before has its block by now.
         tracking.arena.update_populated()?;
         let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
-        let (bos, dirty_bos, cold) = (&self.bos, &mut self.dirty_bos, &mut self.cold);
+        let (bos, dirty_bos, colds) = (&self.bos, &mut self.dirty_bos, &mut self.cold);
         let (mut pages, mut looked) = (0, 0);
         let mut report = |run: Range<Pgoff>| {
             // From the object the run starts in, or the next one, upwards.
@@ -105,7 +106,7 @@ impl<H: HostDevice> State<H> {
                 }
             }
             pages += run.end - run.start;
-            cold.iter_mut().for_each(|cold| cold.report(&run));
+            colds.iter_mut().for_each(|cold| cold.report(&run));
             gathered.report(run);
         };
         // What stays open was never protected: it is reported without a look.
@@ -117,7 +118,7 @@ impl<H: HostDevice> State<H> {
                 let part = at..open.peek().map_or(stretch.end, |open| open.start.clamp(at, stretch.end));
                 if !part.is_empty() {
                     self.stats.scans += 1;
-                    looked += part.end - part.start;
+                    looked += part.end - part.start + cold::CALL;
                     mmu.take_dirty(part.clone(), &mut report)?;
                 }
                 at = part.end;

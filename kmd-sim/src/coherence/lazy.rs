@@ -203,6 +203,22 @@ impl<H: HostDevice> State<H> {
         }
     }
 
+    /// Takes over what was left behind in some pages of the arena.
+    pub(super) fn catch_up_in(&mut self, pages: &Range<Pgoff>) {
+        let Some(tracking) = &self.tracking else { return };
+        let first = tracking.by_node.range(..=pages.start).next_back().map_or(pages.start, |(node, _)| *node);
+        let ids = tracking.by_node.range(first..pages.end).map(|(_, id)| *id);
+        for id in ids.filter(|id| self.mapped.contains(id)).collect::<Vec<_>>() {
+            let Some(bo) = self.bos.get(&id) else { continue };
+            let Some(node) = bo.tbo.node() else { continue };
+            let at = |page: Pgoff| page.saturating_sub(node.start) * PAGE_SIZE;
+            let bytes = at(pages.start)..at(pages.end);
+            let stale: Vec<_> =
+                bo.stale.overlapping(&bytes).map(|range| intersection(range, &bytes)).collect();
+            self.pull_ranges(id, stale.iter());
+        }
+    }
+
     /// Takes over all that was left behind.
     pub(crate) fn catch_up(&mut self) {
         for id in self.mapped.clone() {

@@ -35,7 +35,7 @@ pub(super) struct Serving(Uffd);
 
 impl Tracks for Serving {
     fn tracks(memory: SharedMem) -> Result<Self> {
-        Uffd::serving(memory, Serves::MinorFaults).or_else(|_| Uffd::new(memory)).map(Self)
+        Uffd::serving(memory, Serves::Faults).or_else(|_| Uffd::new(memory)).map(Self)
     }
 }
 

@@ -25,12 +25,12 @@ struct Served {
 impl Served {
     /// `None` where the process may not serve faults of the kernel.
     fn new(window: u64) -> Option<Self> {
-        if let Err(error) = Uffd::probe(Serves::MinorFaults) {
+        if let Err(error) = Uffd::probe(Serves::Faults) {
             println!("skipped: {error}");
             return None;
         }
         let pages: &TwiceMapped = Box::leak(Box::new(TwiceMapped::new("test", PAGES * PAGE_SIZE).unwrap()));
-        let uffd = Uffd::serving(pages.application(), Serves::MinorFaults).unwrap();
+        let uffd = Uffd::serving(pages.application(), Serves::Faults).unwrap();
         let faults = uffd.faults().unwrap();
         let (stopped, stop): (PipeReader, _) = std::io::pipe().unwrap();
         faults.begin().unwrap();
@@ -121,6 +121,25 @@ fn a_window_is_mapped_as_not_written_whatever_is_mapped_in_it() {
     served.cpu().store(12, 5);
     assert_eq!(served.dirty(), [12]);
     assert_eq!(served.end(), [0]);
+}
+
+#[test]
+fn pages_that_the_file_does_not_have_raise_faults_for_as_long_as_these_are_taken() {
+    let Some(mut served) = Served::new(1) else { return };
+    let faults = served.uffd.faults().unwrap();
+    served.cpu().store(5, 1);
+    served.dirty();
+    faults.take_missing(&(4..8)).unwrap();
+    assert_eq!([3, 4, 5, 6].map(|page| served.cpu().load(page)), [0, 9, 1, 9]);
+    assert_eq!(served.dirty(), []);
+    served.cpu().store(6, 2);
+    assert_eq!(served.dirty(), [6]);
+    faults.leave_missing(&(4..8)).unwrap();
+    assert_eq!(served.cpu().load(7), 0);
+    assert_eq!(served.dirty(), [4, 5, 6, 7]);
+    served.zap(5..6);
+    assert_eq!(served.cpu().load(5), 9);
+    assert_eq!(served.end(), [4, 6, 5]);
 }
 
 #[test]

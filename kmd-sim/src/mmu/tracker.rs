@@ -82,7 +82,7 @@ impl Readback {
         match (self, tracker) {
             (Self::Auto | Self::Eager, _) => Ok(()),
             (_, TrackerChoice::Only(TrackerKind::Sigsegv | TrackerKind::Compare)) => Err(Error::Unsupported),
-            (Self::Lazy | Self::Lots(_), _) => Uffd::probe(Serves::MinorFaults),
+            (Self::Lazy | Self::Lots(_), _) => Uffd::probe(Serves::Faults),
         }
     }
 }
@@ -103,8 +103,8 @@ impl Tracker {
     pub fn new(choice: TrackerChoice, readback: Readback, memory: SharedMem) -> Result<Self> {
         let uffd = || match readback {
             Readback::Eager => Uffd::new(memory),
-            Readback::Auto => Uffd::serving(memory, Serves::MinorFaults).or_else(|_| Uffd::new(memory)),
-            Readback::Lazy | Readback::Lots(_) => Uffd::serving(memory, Serves::MinorFaults),
+            Readback::Auto => Uffd::serving(memory, Serves::Faults).or_else(|_| Uffd::new(memory)),
+            Readback::Lazy | Readback::Lots(_) => Uffd::serving(memory, Serves::Faults),
         };
         if matches!(readback, Readback::Lazy | Readback::Lots(_)) {
             readback.probe(choice)?;

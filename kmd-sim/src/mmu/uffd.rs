@@ -68,7 +68,7 @@ impl Uffd {
     /// The faults of the mapping, if they are served here.
     pub fn faults(&self) -> Option<Faults> {
         let faults = Faults { registration: Arc::clone(&self.registration), memory: self.memory };
-        (self.serves == Serves::MinorFaults).then_some(faults)
+        (self.serves == Serves::Faults).then_some(faults)
     }
 }
 
@@ -87,6 +87,17 @@ impl Faults {
     /// Has faults come here from now on, and not be resolved by the kernel.
     pub fn begin(&self) -> Result<()> {
         self.registration.take_faults(self.memory)
+    }
+
+    /// Has faults on those of `pages` that the memory file has not got come here, too.
+    pub fn take_missing(&self, pages: &Range<Pgoff>) -> Result<()> {
+        self.registration.take_missing(window(self.memory, pages))
+    }
+
+    /// Has them come here no more. All of `pages` count as written afterwards, there or not. None may need to be brought up to date
+    /// when it is touched: for a moment no fault on them comes here.
+    pub fn leave_missing(&self, pages: &Range<Pgoff>) -> Result<()> {
+        self.registration.leave_missing(window(self.memory, pages))
     }
 
     /// Waits for the next fault and returns its page; `None` when `stop` has bytes to read.

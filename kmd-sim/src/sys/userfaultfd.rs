@@ -1,6 +1,6 @@
 //! `userfaultfd(2)`: asynchronous write protection, where the kernel resolves write faults itself and
 //! keeps the fact in the page table for `PAGEMAP_SCAN` to find; and, where it is to be had, faults on pages that the
-//! memory file has and the page table has not (*minor* faults), which are served here.
+//! memory file has and the page table has not (*minor* faults), or that neither has (*missing* ones), which are served here.
 //!
 //! # Safety
 //! Neither changes a byte. The descriptor is dropped with the mapping it was registered for; who waits
@@ -11,9 +11,9 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use linux_raw_sys::general::{
-    UFFD_API, UFFD_EVENT_PAGEFAULT, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-    UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_HUGETLBFS_SHMEM, UFFD_USER_MODE_ONLY, uffd_msg, uffdio_api,
-    uffdio_continue, uffdio_range, uffdio_register,
+    UFFD_API, UFFD_EVENT_PAGEFAULT, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM,
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP, UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+    UFFD_USER_MODE_ONLY, uffd_msg, uffdio_api, uffdio_continue, uffdio_range, uffdio_register,
 };
 use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_REGISTER};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -27,13 +27,16 @@ use super::pages::to_usize;
 use crate::addr::{PAGE_BYTES, PAGE_SIZE};
 use crate::error::{Error, Result};
 
+/// `UFFDIO_REGISTER_MODE_MISSING`.
+const MODE_MISSING: u64 = 1 << 0;
 /// `UFFDIO_REGISTER_MODE_WP`.
 const MODE_WP: u64 = 1 << 1;
 /// `UFFDIO_REGISTER_MODE_MINOR`.
 const MODE_MINOR: u64 = 1 << 2;
 /// `UFFDIO_CONTINUE_MODE_WP`.
 const CONTINUE_WP: u64 = 1 << 1;
-/// `UFFDIO_CONTINUE`, `UFFDIO_WAKE` and `USERFAULTFD_IOC_NEW`.
+/// `UFFDIO_UNREGISTER`, `UFFDIO_CONTINUE`, `UFFDIO_WAKE` and `USERFAULTFD_IOC_NEW`.
+const UNREGISTER: Opcode = opcode::read::<uffdio_range>(0xaa, 1);
 const CONTINUE: Opcode = opcode::read_write::<uffdio_continue>(0xaa, 7);
 const WAKE: Opcode = opcode::read::<uffdio_range>(0xaa, 2);
 const NEW: libc::Ioctl = 0xaa00;
@@ -43,8 +46,8 @@ const NEW: libc::Ioctl = 0xaa00;
 pub enum Serves {
     /// Nothing. Needs no privilege.
     Nothing,
-    /// Minor faults, those of system calls among them: needs the right to serve faults of the kernel.
-    MinorFaults,
+    /// Minor and missing faults, those of system calls among them: needs the right to serve faults of the kernel.
+    Faults,
 }
 
 /// A userfaultfd that has asynchronous write protection for shared memory.
@@ -56,12 +59,15 @@ impl Userfaultfd {
     pub fn open(serves: Serves) -> Result<Self> {
         let fd = match serves {
             Serves::Nothing => create(UserfaultfdFlags::from_bits_retain(UFFD_USER_MODE_ONLY)),
-            Serves::MinorFaults => create(UserfaultfdFlags::NONBLOCK).or_else(create_by_device),
+            Serves::Faults => create(UserfaultfdFlags::NONBLOCK).or_else(create_by_device),
         };
         let fd = fd.map_err(|errno| Error::Os { call: "userfaultfd(2)", errno })?;
-        let minor = if serves == Serves::MinorFaults { UFFD_FEATURE_MINOR_SHMEM } else { 0 };
+        let served = match serves {
+            Serves::Nothing => 0,
+            Serves::Faults => UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM,
+        };
         let features =
-            UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP | minor;
+            UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP | served;
         let mut api = uffdio_api { api: u64::from(UFFD_API), features: u64::from(features), ioctls: 0 };
         // SAFETY: the opcode takes and fills a `uffdio_api`.
         let handshake = unsafe { Updater::<{ UFFDIO_API as Opcode }, _>::new(&mut api) };
@@ -79,6 +85,24 @@ impl Userfaultfd {
     /// Has its minor faults come here, too, from now on: somebody must serve them.
     pub fn take_faults(&self, memory: SharedMem) -> Result<()> {
         self.register_for(memory, MODE_WP | MODE_MINOR)
+    }
+
+    /// Has its missing faults come here as well.
+    pub fn take_missing(&self, memory: SharedMem) -> Result<()> {
+        self.register_for(memory, MODE_WP | MODE_MINOR | MODE_MISSING)
+    }
+
+    /// Has its missing faults come here no more. All of its pages count as written, there or not, and who waits for one tries again.
+    ///
+    /// For a moment its minor faults do not come here, either.
+    pub fn leave_missing(&self, memory: SharedMem) -> Result<()> {
+        let mut arg = range(memory);
+        // SAFETY: the opcode takes a `uffdio_range`.
+        let unregister = unsafe { Updater::<UNREGISTER, _>::new(&mut arg) };
+        // SAFETY: changes no content.
+        unsafe { ioctl(&self.0, unregister) }
+            .map_err(|errno| Error::Os { call: "UFFDIO_UNREGISTER", errno })?;
+        self.take_faults(memory)
     }
 
     fn register_for(&self, memory: SharedMem, mode: u64) -> Result<()> {

@@ -185,6 +185,21 @@ pub fn fork(child: impl FnOnce() -> u8) -> Forked {
     Forked { id }
 }
 
+/// Has a child process write `content` to `to` in this one (`process_vm_writev(2)`), where as much is mapped. False where it may not, or
+/// could not write all.
+pub fn write_by_child(content: &[u8], to: *mut u8) -> bool {
+    let from = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
+    let to = libc::iovec { iov_base: to.cast(), iov_len: content.len() };
+    // SAFETY: The call has no condition.
+    let parent = unsafe { libc::getpid() };
+    let child = fork(|| {
+        // SAFETY: The kernel checks both ranges; by contract the one in the parent may be written.
+        let moved = unsafe { libc::process_vm_writev(parent, &raw const from, 1, &raw const to, 1, 0) };
+        u8::from(moved.cast_unsigned() != from.iov_len)
+    });
+    child.wait() == 0
+}
+
 /// A system call that is to fail, by its number, and for ioctl(2) by its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {

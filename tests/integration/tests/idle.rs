@@ -20,18 +20,14 @@ fn read_file(content: &[u8], to: *mut u8) {
     assert_eq!(usize::try_from(count), Ok(content.len()), "{}", std::io::Error::last_os_error());
 }
 
-/// Has a child process write `content` to `to`; false where it may not.
-fn write_by_child(content: &[u8], to: *mut u8) -> bool {
-    let from = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
-    let to = libc::iovec { iov_base: to.cast(), iov_len: content.len() };
-    // SAFETY: The call has no condition.
-    let parent = unsafe { libc::getpid() };
-    let child = process::fork(|| {
-        // SAFETY: Both ranges are mapped, one here and one in the parent.
-        let moved = unsafe { libc::process_vm_writev(parent, &raw const from, 1, &raw const to, 1, 0) };
-        u8::from(moved.cast_unsigned() != from.iov_len)
-    });
-    child.wait() == 0
+/// Submits so many batches that write beside what the processor writes.
+fn submit(gpu: &Gpu, busy: &Buffer, times: usize) {
+    for turn in 0..times {
+        let byte = u8::try_from(turn % 256).expect("a byte");
+        busy.bytes().store(turn, byte);
+        gpu.run(|r| r.fill(busy, 1024, 1024, byte));
+        assert_eq!((busy.bytes().load(turn), busy.bytes().load(1500)), (byte, byte));
+    }
 }
 
 #[test]
@@ -42,14 +38,7 @@ fn child_touches_idle_memory() {
         (Buffer::mapped(&gpu, Kind::Coherent, SIZE), Buffer::mapped(&gpu, Kind::Coherent, PAGE));
     let mut expected = pattern(1, SIZE);
     idle.bytes().write(0, &expected);
-    let submit = |times: usize| {
-        for turn in 0..times {
-            let byte = u8::try_from(turn % 256).expect("a byte");
-            busy.bytes().store(turn, byte);
-            gpu.run(|r| r.fill(&busy, 1024, 1024, byte));
-            assert_eq!((busy.bytes().load(turn), busy.bytes().load(1500)), (byte, byte));
-        }
-    };
+    let submit = |times| submit(&gpu, &busy, times);
     submit(LONG);
 
     let content = pattern(2, 3 * PAGE + 5);
@@ -59,7 +48,7 @@ fn child_touches_idle_memory() {
     if !sigsegv_under_test() {
         read_file(&content, idle.bytes().at(at(11)));
         expected[at(11)..][..content.len()].copy_from_slice(&content);
-        if write_by_child(&content, idle.bytes().at(at(23))) {
+        if process::write_by_child(&content, idle.bytes().at(at(23))) {
             expected[at(23)..][..content.len()].copy_from_slice(&content);
         }
     }
@@ -77,10 +66,56 @@ fn child_touches_idle_memory() {
 }
 
 #[test]
-fn what_was_idle_is_seen_by_both_sides_once_it_is_touched() {
+#[ignore = "a child of the test below"]
+fn child_touches_idle_memory_of_few_pages() {
+    let gpu = Gpu::new();
+    let (idle, busy) =
+        (Buffer::mapped(&gpu, Kind::Coherent, SIZE), Buffer::mapped(&gpu, Kind::Coherent, PAGE));
+    let content = pattern(3, 3 * PAGE + 5);
+    let spot = |mib: usize| (mib << 20) + 4 * PAGE - 1;
+    let mut expected: Vec<(usize, Vec<u8>)> = Vec::new();
+    let write = |at: usize, content: &[u8]| {
+        idle.bytes().write(at, content);
+        (at, content.to_vec())
+    };
+    expected.extend((0..12).map(|index| write(spot(4 * index), &content[..index + 1])));
+    submit(&gpu, &busy, LONG);
+
+    // Beside a page that there is, and far from any.
+    expected.extend([(4 << 20) + PAGE, 7 << 20, (10 << 20) - 500].map(|at| write(at, &content[..1000])));
+    if !sigsegv_under_test() {
+        let mut by_kernel = vec![spot(14)];
+        read_file(&content, idle.bytes().at(spot(14)));
+        if process::write_by_child(&content, idle.bytes().at(spot(16) + PAGE)) {
+            by_kernel.push(spot(16) + PAGE);
+        }
+        expected.extend(by_kernel.into_iter().map(|at| (at, content.clone())));
+    }
+    for at in [spot(20) + PAGE - 1, 26 << 20] {
+        gpu.run(|r| r.fill(&idle, at, 256 << 10, 0x5A));
+        expected.push((at, vec![0x5A; 256 << 10]));
+    }
+    expected.push(write((26 << 20) + (256 << 10), &content[..77]));
+    let check = || {
+        let device = idle.all_as_device_sees();
+        for (at, content) in &expected {
+            assert!(device[*at..][..content.len()] == *content, "the device's view at {at:#x}");
+            assert!(
+                idle.bytes().part(*at, content.len()).read_all() == *content,
+                "the processor's at {at:#x}"
+            );
+        }
+    };
+    check();
+    submit(&gpu, &busy, LONG);
+    check();
+}
+
+/// Has a child touch memory that was idle, which must have become cold where it can.
+fn touch_idle_memory(child: &str) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("stats.json");
-    let output = process::output(process::child("child_touches_idle_memory").env("LOCKSTEP_STATS", &path));
+    let output = process::output(process::child(child).env("LOCKSTEP_STATS", &path));
     assert!(output.status.success(), "{output:?}");
     let serves = lockstep_under_test()
         && ["auto", "uffd"].contains(&tracker().as_str())
@@ -93,4 +128,14 @@ fn what_was_idle_is_seen_by_both_sides_once_it_is_touched() {
             assert!(counters[name].as_u64().is_some_and(|number| number > 3), "{name}: {text}");
         }
     }
+}
+
+#[test]
+fn what_was_idle_is_seen_by_both_sides_once_it_is_touched() {
+    touch_idle_memory("child_touches_idle_memory");
+}
+
+#[test]
+fn what_was_idle_and_has_few_pages_is_seen_by_both_sides_once_it_is_touched() {
+    touch_idle_memory("child_touches_idle_memory_of_few_pages");
 }

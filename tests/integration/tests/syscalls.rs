@@ -155,19 +155,7 @@ fn process_vm_writev_of_a_child_process_is_seen() {
     let gpu = Gpu::new();
     let (buffer, mut expected) = target(&gpu, true);
     let content = pattern(4, PAGE + 11);
-    let from = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
-    let to = libc::iovec { iov_base: buffer.bytes().at(4000).cast(), iov_len: content.len() };
-    // SAFETY: The call has no condition.
-    let parent = unsafe { libc::getpid() };
-
-    let write = || {
-        let child = process::fork(|| {
-            // SAFETY: Both ranges are mapped, one here and one in the parent.
-            let moved = unsafe { libc::process_vm_writev(parent, &raw const from, 1, &raw const to, 1, 0) };
-            u8::from(moved.cast_unsigned() != from.iov_len)
-        });
-        child.wait() == 0
-    };
+    let write = || process::write_by_child(&content, buffer.bytes().at(4000));
     if sigsegv_under_test() {
         assert!(!write(), "this tracker says that it cannot");
         [4000, PAGE].into_iter().for_each(|at| buffer.bytes().store(at, buffer.bytes().load(at)));
