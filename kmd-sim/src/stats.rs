@@ -9,6 +9,8 @@ pub struct Stats {
     pub batches: u64,
     /// Scan calls.
     pub scans: u64,
+    /// Pages they looked at.
+    pub pages_scanned: u64,
     /// Time spent scanning.
     pub scan_ns: u64,
     /// Pages the scans reported.
@@ -69,6 +71,7 @@ impl Stats {
             maps,
             batches,
             scans,
+            pages_scanned,
             scan_ns,
             pages_dirty,
             cpu_bytes_written,
@@ -98,6 +101,7 @@ impl Stats {
         self.maps += maps;
         self.batches += batches;
         self.scans += scans;
+        self.pages_scanned += pages_scanned;
         self.scan_ns += scan_ns;
         self.pages_dirty += pages_dirty;
         self.cpu_bytes_written += cpu_bytes_written;

@@ -95,7 +95,7 @@ impl<H: HostDevice> State<H> {
         tracking.arena.update_populated()?;
         let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
         let (bos, dirty_bos, colds) = (&self.bos, &mut self.dirty_bos, &mut self.cold);
-        let (mut pages, mut looked) = (0, 0);
+        let (mut pages, mut looked, mut calls) = (0, 0, 0);
         let mut report = |run: Range<Pgoff>| {
             // From the object the run starts in, or the next one, upwards.
             let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
@@ -117,8 +117,8 @@ impl<H: HostDevice> State<H> {
             while at < stretch.end {
                 let part = at..open.peek().map_or(stretch.end, |open| open.start.clamp(at, stretch.end));
                 if !part.is_empty() {
-                    self.stats.scans += 1;
-                    looked += part.end - part.start + cold::CALL;
+                    calls += 1;
+                    looked += part.end - part.start;
                     mmu.take_dirty(part.clone(), &mut report)?;
                 }
                 at = part.end;
@@ -128,7 +128,9 @@ impl<H: HostDevice> State<H> {
                 }
             }
         }
-        self.cold.iter_mut().for_each(|cold| cold.looked = looked);
+        self.stats.scans += calls;
+        self.stats.pages_scanned += looked;
+        self.cold.iter_mut().for_each(|cold| cold.looked = looked + calls * cold::CALL);
         self.cool(&taken_out);
         self.scan_placed();
         let Some(Tracking { gathered, .. }) = &mut self.tracking else { return Ok(()) };

@@ -19,6 +19,7 @@
 mod breakdown;
 mod contest;
 mod curves;
+mod floor;
 mod heatmap;
 mod programs;
 mod report;
@@ -86,6 +87,9 @@ fn run(args: &Args) -> Result<()> {
     let workloads = if args.only.is_empty() { workload::all() } else { workload::named(&named)? };
     let sides = side::sides(args.sides.as_deref())?;
     let mut report = report::Report::new(&plan, &sides);
+    if !args.quick {
+        report.prices = Some(floor::Prices::measure()?);
+    }
     report::text_head(&report);
     for program in workloads {
         let mut entry = contest::hold(program, &sides, &plan)?;

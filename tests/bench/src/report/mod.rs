@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::contest::{Entry, Plan};
 use crate::curves::Curve;
+use crate::floor::Prices;
 use crate::programs::Finished;
-use crate::side::{COHERENT, DOUBLE, Side};
+use crate::side::{COHERENT, DOUBLE, Side, YARDSTICK};
 
 pub(crate) use text::{complain, end as text_end, entry as text_entry, head as text_head};
 
@@ -30,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) entries: Vec<Entry>,
     pub(crate) curves: Vec<Curve>,
     pub(crate) programs: Vec<Finished>,
+    /// What single steps cost.
+    pub(crate) prices: Option<Prices>,
     conclusion: Option<Conclusion>,
 }
 
@@ -63,7 +66,35 @@ enum Verdict {
     Open,
 }
 
+/// What a frame of emulated coherent memory costs over explicit synchronisation, in microseconds, and what of that is accounted for.
+struct Account {
+    workload: &'static str,
+    costs: f64,
+    /// What the driver measured of itself, beyond copying what explicit synchronisation copies, too.
+    driver: f64,
+    /// Faults, at their price.
+    faults: f64,
+    /// All steps at their prices.
+    floor: f64,
+}
+
 impl Report {
+    fn accounts(&self) -> Vec<Account> {
+        let Some(prices) = &self.prices else { return Vec::new() };
+        let account = |entry: &Entry| {
+            let steps = entry.breakdown.as_ref()?;
+            let measured: f64 = ["scan_ns", "flush_ns", "pull_ns"].iter().map(|name| steps.get(name)).sum();
+            Some(Account {
+                workload: entry.workload,
+                costs: entry.sides[YARDSTICK].frame_us * entry.sides[COHERENT].wall.percent / 100.0,
+                driver: (measured - prices.copies(steps)) / 1e3,
+                faults: prices.faults(steps) / 1e3,
+                floor: prices.steps(steps) / 1e3,
+            })
+        };
+        self.entries.iter().filter_map(account).collect()
+    }
+
     pub(crate) fn new(plan: &Plan, sides: &[Side]) -> Self {
         Self {
             machine: Machine::this(),
@@ -72,6 +103,7 @@ impl Report {
             entries: Vec::new(),
             curves: Vec::new(),
             programs: Vec::new(),
+            prices: None,
             conclusion: None,
         }
     }

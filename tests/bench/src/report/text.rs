@@ -3,7 +3,7 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
-use super::{Report, Verdict};
+use super::{Account, Report, Verdict};
 use crate::contest::{Entry, Overhead};
 use crate::side::{PAGE_GUARD, YARDSTICK};
 
@@ -48,6 +48,28 @@ pub(crate) fn entry(entry: &Entry) {
 fn overhead(overhead: &Overhead) -> String {
     let interval = overhead.interval.map(|(low, high)| format!(" ({low:+.1} .. {high:+.1})"));
     format!("{:+.1}{}", overhead.percent, interval.unwrap_or_default())
+}
+
+/// Prints what of the costs is accounted for.
+fn accounts(report: &Report) {
+    let Some(prices) = &report.prices else { return };
+    say(format_args!(""));
+    say(format_args!(
+        "Steps on this machine, ns: a fault {:.0}, opening a page {:.0}, a look at a clean one {:.2}, comparing {:.0}, storing {:.0}, copying {:.0}; a call that protects pages while another processor runs the process {:.0}.",
+        prices.fault, prices.open, prices.scan, prices.compare, prices.store, prices.copy, prices.protect
+    ));
+    say(format_args!(""));
+    say(format_args!(
+        "What a frame costs over explicit synchronisation, us, and what its steps come to at these prices:"
+    ));
+    say(format_args!(""));
+    say(format_args!(
+        "| workload | costs | measured by the driver, beyond copies | faults | steps at their prices |"
+    ));
+    say(format_args!("|---|---|---|---|---|"));
+    for Account { workload, costs, driver, faults, floor } in report.accounts() {
+        say(format_args!("| {workload} | {costs:.1} | {driver:.1} | {faults:.1} | {floor:.1} |"));
+    }
 }
 
 /// Prints what tracking costs: Lockstep over the same copies made by the program, others over nothing at all.
@@ -97,6 +119,7 @@ pub(crate) fn end(report: &Report) {
             kib("bytes_pulled"),
         ));
     }
+    accounts(report);
     tracking(report);
     for curve in &report.curves {
         say(format_args!(""));

@@ -92,7 +92,8 @@ const PROGRAMS: [Program; 14] = [
     program("many-mappings", "4096 mappings of 64 KiB, 8 of them written", many::begin),
     program("many-submits", "500 submissions a frame, 256 B written before each", small::submits),
     program("idle-1-GiB", "uniforms and a dispatch beside 1 GiB mapped and full", big::idle_full).settled(),
-    program("idle-8-GiB", "uniforms and a dispatch beside 8 GiB mapped and hardly touched", big::idle_sparse),
+    program("idle-8-GiB", "uniforms and a dispatch beside 8 GiB mapped and hardly touched", big::idle_sparse)
+        .settled(),
     program("threads", "two threads write 512 KiB each of 4 MiB", threads::begin),
     program("ping-pong", "16 times: 64 B to the device, 64 B back", ping_pong::begin),
 ];
