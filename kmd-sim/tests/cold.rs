@@ -102,6 +102,20 @@ fn what_is_idle_is_not_scanned_and_what_is_touched_is() {
 }
 
 #[test]
+fn what_is_written_from_one_cold_stretch_into_the_next_is_seen() {
+    let Some(idle) = Idle::new(Method::Auto) else { return };
+    idle.flush(LONG);
+    // The windows that follow each other grow, and come to lie across.
+    let is_written = |page: usize| page % (3 * STRETCH) < STRETCH + 100;
+    for first in (0..PAGES).step_by(3 * STRETCH) {
+        let pages = first..(first + 3 * STRETCH).min(PAGES);
+        pages.filter(|page| is_written(*page)).for_each(|page| idle.store(page, 2));
+        idle.flush(1);
+        idle.assert_seen(|page| if page < first + 3 * STRETCH && is_written(page) { 2 } else { 1 });
+    }
+}
+
+#[test]
 fn what_is_idle_and_has_few_pages_is_not_scanned_and_gets_new_ones() {
     let Some(idle) = Idle::sparse() else { return };
     let cooled = idle.flush(LONG);
@@ -184,12 +198,15 @@ fn what_another_thread_stores_is_seen_whenever_a_stretch_becomes_cold() {
     assert!(stats.stretches_cooled > 0 && stats.stretches_warmed > 0, "{stats:?}");
 }
 
-/// Stores to pages of one that is idle, flushes some times, and looks at all of it, again and again.
-fn play(idle: &Idle, turns: Vec<(Vec<usize>, usize)>) -> Result<(), TestCaseError> {
+/// Runs of pages that are stored to, and flushes after that.
+type Turn = (Vec<(usize, usize)>, usize);
+
+/// Plays turns, and looks at everything after each.
+fn play(idle: &Idle, turns: Vec<Turn>) -> Result<(), TestCaseError> {
     idle.flush(1);
     let mut model: Vec<u8> = (0..idle.pages).map(|page| idle.seen(page)).collect();
-    for (value, (pages, flushes)) in (2..).zip(turns) {
-        for page in pages {
+    for (value, (runs, flushes)) in (2..).zip(turns) {
+        for page in runs.into_iter().flat_map(|(first, len)| first..(first + len).min(idle.pages)) {
             idle.store(page, value);
             model[page] = value;
         }
@@ -200,8 +217,9 @@ fn play(idle: &Idle, turns: Vec<(Vec<usize>, usize)>) -> Result<(), TestCaseErro
     Ok(())
 }
 
-fn turns(pages: usize) -> impl Strategy<Value = Vec<(Vec<usize>, usize)>> {
-    prop::collection::vec((prop::collection::vec(0..pages, 0..6), 0..120usize), 1..12)
+fn turns(pages: usize) -> impl Strategy<Value = Vec<Turn>> {
+    let len = prop_oneof![2 => Just(1), 1 => 1..2 * STRETCH];
+    prop::collection::vec((prop::collection::vec((0..pages, len), 0..6), 0..120usize), 1..12)
 }
 
 proptest! {

@@ -161,16 +161,18 @@ impl<H: HostDevice> State<H> {
         }
     }
 
-    /// A page of the application's was touched that was not in its page tables.
-    pub(super) fn warm(&mut self, page: Pgoff) {
-        let index = page / CHUNK;
-        let Some(Tracking { arena, .. }) = &mut self.tracking else { return };
-        if arena.set_warm(index) {
-            self.stats.stretches_warmed += 1;
-            self.cold.iter_mut().for_each(|cold| cold.touch(index));
-        }
-        if self.tracking.as_ref().is_some_and(|tracking| tracking.arena.is_sealed(index)) {
-            self.unseal(index);
+    /// Pages of the application's that are not in its page tables, one of which was touched, are about to be mapped.
+    pub(super) fn warm(&mut self, pages: &Range<Pgoff>) {
+        for index in pages.start / CHUNK..pages.end.div_ceil(CHUNK) {
+            let Some(Tracking { arena, .. }) = &mut self.tracking else { return };
+            let (was_cold, is_sealed) = (arena.set_warm(index), arena.is_sealed(index));
+            if was_cold {
+                self.stats.stretches_warmed += 1;
+                self.cold.iter_mut().for_each(|cold| cold.touch(index));
+            }
+            if is_sealed {
+                self.unseal(index);
+            }
         }
     }
 

@@ -152,39 +152,49 @@ impl<H: HostDevice> State<H> {
     /// next.
     pub(super) fn touch(&mut self, page: Pgoff) {
         self.stats.lazy_faults += 1;
-        self.warm(page);
         let (begun, before) = (trace::now(), self.stats.bytes_pulled);
         let Some(tracking) = &self.tracking else { return };
         let Some(faults) = tracking.faults.clone() else { return };
         let (node, id) =
             tracking.by_node.range(..=page).next_back().map_or((0, BoId(0)), |(node, id)| (*node, *id));
         let bo = self.bos.get_mut(&id).filter(|bo| page < node + bo.tbo.num_pages());
-        let Some(Bo { tbo, mapping: Some(mapping), mapped, stale, .. }) = bo else {
+        let Some(Bo { tbo, mapping: Some(mapping), .. }) = bo else {
             // Nobody's, or not any more.
+            self.warm(&(page..page + 1));
             faults.resume(&(page..page + 1));
             return;
         };
         let window = mapping.lazy.window.at(page - node, tbo.num_pages());
-        let bytes = window.start * PAGE_SIZE..window.end * PAGE_SIZE;
-        // Of what is not mapped, batches in flight are stale, too: it is brought up to date by the next map.
-        if *mapped && stale.overlaps(&bytes) {
-            let start = Instant::now();
-            let ranges: Vec<_> = stale.overlapping(&bytes).map(|range| intersection(range, &bytes)).collect();
-            for page in pages_of_all(ranges.iter()) {
-                mapping.lazy.region(page / REGION).touch(1);
-                self.stats.lazy_pages_pulled += 1;
-            }
-            self.pull_ranges(id, ranges.iter());
-            self.stats.pull_ns += nanos_since(start);
-        }
-        self.record(id, &(node + window.start..node + window.end));
-        faults.resume(&(node + window.start..node + window.end));
+        let mapped = node + window.start..node + window.end;
+        // All that is mapped from now on can be written unnoticed but for scans.
+        self.warm(&mapped);
+        self.bring_up_to_date(id, &window);
+        self.record(id, &mapped);
+        faults.resume(&mapped);
         if let Some(begun) = begun {
             let (page, pages) = (window.start, window.end - window.start);
             let bytes = self.stats.bytes_pulled - before;
             let args = Args { page, pages, bytes, ..Args::default() };
             self.origin.record(Event::LazyServe, id.0, begun, nanos_since(begun), args);
         }
+    }
+
+    /// Takes over what was left behind in some pages of an object that are touched.
+    fn bring_up_to_date(&mut self, id: BoId, pages: &Range<u64>) {
+        let Some(Bo { mapping: Some(mapping), mapped, stale, .. }) = self.bos.get_mut(&id) else { return };
+        let bytes = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+        // Of what is not mapped, batches in flight are stale, too: it is brought up to date by the next map.
+        if !*mapped || !stale.overlaps(&bytes) {
+            return;
+        }
+        let start = Instant::now();
+        let ranges: Vec<_> = stale.overlapping(&bytes).map(|range| intersection(range, &bytes)).collect();
+        for page in pages_of_all(ranges.iter()) {
+            mapping.lazy.region(page / REGION).touch(1);
+            self.stats.lazy_pages_pulled += 1;
+        }
+        self.pull_ranges(id, ranges.iter());
+        self.stats.pull_ns += nanos_since(start);
     }
 
     /// Records which of an object's pages the CPU wrote, before they count as not written.
