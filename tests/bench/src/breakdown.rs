@@ -3,6 +3,7 @@
 //! What the start costs falls out: the counters of some frames are taken from those of more.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -23,6 +24,17 @@ pub(crate) struct Breakdown(pub(crate) BTreeMap<String, f64>);
 impl Breakdown {
     pub(crate) fn get(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or(0.0)
+    }
+
+    /// What the driver wrote into a file: the counters of a whole program.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).context("LOCKSTEP_STATS")?;
+        Ok(Self(serde_json::from_str(&text)?))
+    }
+
+    /// The time that the driver measured of itself: scans, copies either way and waits for them.
+    pub(crate) fn driver_ns(&self) -> f64 {
+        ["scan_ns", "flush_ns", "pull_ns"].iter().map(|name| self.get(name)).sum()
     }
 }
 
@@ -57,8 +69,7 @@ fn count(program: Program, frames: usize) -> Result<BTreeMap<String, f64>> {
     let mut worker = Worker::start(program, side, &[("LOCKSTEP_STATS", path.to_str().context("a path")?)])?;
     let turn = worker.play(frames)?;
     worker.finish()?;
-    let text = std::fs::read_to_string(&path).context("LOCKSTEP_STATS")?;
-    let mut counters: BTreeMap<String, f64> = serde_json::from_str(&text)?;
+    let Breakdown(mut counters) = Breakdown::read(&path)?;
     counters.insert("faults".to_owned(), turn.faults as f64);
     counters.insert("frame_ns".to_owned(), turn.wall_ns.iter().sum::<u64>() as f64);
     Ok(counters)

@@ -15,6 +15,7 @@ use lockstep_harness::loader;
 use lockstep_statistics::median;
 use serde::Serialize;
 
+use crate::breakdown::Breakdown;
 use crate::contest::Overhead;
 use crate::side::{Side, whole};
 
@@ -112,6 +113,17 @@ pub(crate) struct Finished {
     /// What Lockstep takes more, and how much more processor time.
     pub(crate) wall: Overhead,
     pub(crate) cpu: Overhead,
+    /// What the driver measured of itself, percent of the time on the host alone.
+    pub(crate) driver_percent: f64,
+}
+
+/// One run of a program.
+struct Run {
+    wall_ms: f64,
+    cpu_ms: f64,
+    /// What Lockstep measured of itself.
+    driver_ms: f64,
+    printed: Vec<u8>,
 }
 
 /// Runs the programs that are wanted and are there; says which are not there.
@@ -134,37 +146,39 @@ pub(crate) fn measure(
             absent(&format!("{} is left out: it is not installed", program.name));
             continue;
         }
-        let mut times = sides.each_ref().map(|_| (Vec::new(), Vec::new()));
+        let mut runs = sides.each_ref().map(|_| Vec::new());
         let mut printed = None;
         for round in 0..=rounds {
             let mut order: Vec<usize> = (0..sides.len()).collect();
             order.rotate_left(round % sides.len());
             for index in order {
-                let Some((wall, cpu, output)) =
-                    run_until_it_succeeds(program, &sides[index], &screen, &absent)
-                else {
+                let Some(run) = run_until_it_succeeds(program, &sides[index], &screen, &absent) else {
                     absent(&format!("{} is left out: it fails on {}", program.name, sides[index].name));
                     continue 'programs;
                 };
                 if program.prints_results {
-                    let same = *printed.get_or_insert_with(|| output.clone()) == output;
+                    let same = *printed.get_or_insert_with(|| run.printed.clone()) == run.printed;
                     ensure!(same, "{} had other results on {}", program.name, sides[index].name);
                 }
                 // The first time, files are read and shaders are compiled.
                 if round > 0 {
-                    times[index].0.push(wall);
-                    times[index].1.push(cpu);
+                    runs[index].push(run);
                 }
             }
         }
-        let [host, again, lockstep] = times;
+        let each =
+            |get: fn(&Run) -> f64| runs.each_ref().map(|side| side.iter().map(get).collect::<Vec<f64>>());
+        let ([host, again, lockstep], [host_cpu, _, lockstep_cpu]) =
+            (each(|run| run.wall_ms), each(|run| run.cpu_ms));
+        let [_, _, driver] = each(|run| run.driver_ms);
         finished.push(Finished {
             name: program.name,
             about: program.about,
-            host_ms: median(&host.0),
-            again: Overhead::of(&again.0, &host.0),
-            wall: Overhead::of(&lockstep.0, &host.0),
-            cpu: Overhead::of(&lockstep.1, &host.1),
+            host_ms: median(&host),
+            again: Overhead::of(&again, &host),
+            wall: Overhead::of(&lockstep, &host),
+            cpu: Overhead::of(&lockstep_cpu, &host_cpu),
+            driver_percent: 100.0 * median(&driver) / median(&host),
         });
     }
     Ok(finished)
@@ -176,26 +190,30 @@ fn run_until_it_succeeds(
     side: &Side,
     screen: &Screen,
     complain: &impl Fn(&str),
-) -> Option<(f64, f64, Vec<u8>)> {
+) -> Option<Run> {
     (0..3).find_map(|_| run(program, side, screen).inspect_err(|error| complain(&format!("{error:#}"))).ok())
 }
 
-/// Runs a program to its end. Returns milliseconds, those of processors, and what it printed.
-fn run(program: &Whole, side: &Side, screen: &Screen) -> Result<(f64, f64, Vec<u8>)> {
+/// Runs a program to its end.
+fn run(program: &Whole, side: &Side, screen: &Screen) -> Result<Run> {
     let mut command = (program.command)().context("an installed program")?;
+    let directory = tempfile::tempdir()?;
+    let stats = directory.path().join("stats.json");
     side.apply(&mut command);
     command
         .env("DISPLAY", &screen.display)
         .env("XDG_RUNTIME_DIR", screen.runtime.path())
+        .env("LOCKSTEP_STATS", &stats)
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     loader::restart_hang_limit();
     let (before, start) = (children_ms(), Instant::now());
     let output = command.output().with_context(|| format!("starting {}", program.name))?;
-    let wall = start.elapsed().as_secs_f64() * 1e3;
+    let (wall_ms, cpu_ms) = (start.elapsed().as_secs_f64() * 1e3, children_ms() - before);
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} on {}: {}\n{errors}", program.name, side.name, output.status);
-    Ok((wall, children_ms() - before, output.stdout))
+    let driver_ms = if side.is_host { 0.0 } else { Breakdown::read(&stats)?.driver_ns() / 1e6 };
+    Ok(Run { wall_ms, cpu_ms, driver_ms, printed: output.stdout })
 }
 
 /// Processor time of all children that have ended.

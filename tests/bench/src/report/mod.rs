@@ -83,11 +83,10 @@ impl Report {
         let Some(prices) = &self.prices else { return Vec::new() };
         let account = |entry: &Entry| {
             let steps = entry.breakdown.as_ref()?;
-            let measured: f64 = ["scan_ns", "flush_ns", "pull_ns"].iter().map(|name| steps.get(name)).sum();
             Some(Account {
                 workload: entry.workload,
                 costs: entry.sides[YARDSTICK].frame_us * entry.sides[COHERENT].wall.percent / 100.0,
-                driver: (measured - prices.copies(steps)) / 1e3,
+                driver: (steps.driver_ns() - prices.copies(steps)) / 1e3,
                 faults: prices.faults(steps) / 1e3,
                 floor: prices.steps(steps) / 1e3,
             })

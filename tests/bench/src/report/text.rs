@@ -146,16 +146,20 @@ pub(crate) fn end(report: &Report) {
     }
     if !report.programs.is_empty() {
         say(format_args!(""));
-        say(format_args!("whole programs, percent above the host alone:"));
+        say(format_args!(
+            "whole programs, percent above the host alone; of it, what the driver measured of itself:"
+        ));
         say(format_args!(""));
-        say(format_args!("| program | host alone, ms | host alone again | Lockstep | processor time |"));
-        say(format_args!("|---|---|---|---|---|"));
+        say(format_args!(
+            "| program | host alone, ms | host alone again | Lockstep | processor time | measured by the driver |"
+        ));
+        say(format_args!("|---|---|---|---|---|---|"));
     }
     for program in &report.programs {
         let [again, wall, cpu] = [&program.again, &program.wall, &program.cpu].map(overhead);
         say(format_args!(
-            "| {}: {} | {:.0} | {again} | {wall} | {cpu} |",
-            program.name, program.about, program.host_ms
+            "| {}: {} | {:.0} | {again} | {wall} | {cpu} | {:.1} |",
+            program.name, program.about, program.host_ms, program.driver_percent
         ));
     }
     let Some(conclusion) = &report.conclusion else { return };
