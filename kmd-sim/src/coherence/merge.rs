@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::sys::masked::{self, LINE};
 use crate::sys::memory::{SharedMem, bytes_of};
+use crate::sys::transfer::{self, LINE};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x80 * ONES;
@@ -85,11 +85,17 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: N
 /// Stores into `to` each byte of `from` that differs from `twin`, which takes it over; without one, each that differs from
 /// what `to` has, and nobody else writes. In one pass, each byte of `from` read once; `None` where processor or length do not
 /// allow that.
-pub fn transfer(from: &SharedMem, twin: Option<&mut [u64]>, to: &SharedMem) -> Option<Changes> {
+pub fn transfer(
+    from: &SharedMem,
+    twin: Option<&mut [u64]>,
+    to: &SharedMem,
+    neighbours: Neighbours,
+) -> Option<Changes> {
     if !from.len().is_multiple_of(LINE) {
         return None;
     }
-    masked::transfer(from, twin, to).map(|(bytes, everywhere)| Changes { bytes, everywhere })
+    let changes = transfer::transfer(from, twin, to, neighbours == Neighbours::Quiet);
+    changes.map(|(bytes, everywhere)| Changes { bytes, everywhere })
 }
 
 /// The runs of bytes in which `new` differs from `old`, ascending.
@@ -261,6 +267,7 @@ mod tests {
         fn one_pass_does_what_several_do(
             lines in 1usize..4,
             has_twin in any::<bool>(),
+            busy in any::<bool>(),
             edits in prop::collection::vec((0usize..256, any::<u8>()), 0..80),
             old in prop::collection::vec(0u8..4, 256),
             filler in any::<u8>(),
@@ -271,11 +278,12 @@ mod tests {
             for (at, value) in edits { if at < len { new[at] = value } }
             let pages = [(); 2].map(|()| TwiceMapped::new("test", 4096).unwrap());
             let [from, to] = [&pages[0], &pages[1]].map(|pages| pages.driver().slice(0, len));
-            // With a twin, what the target has is somebody else's business.
-            let before: Vec<u8> = if has_twin { vec![filler; len] } else { old.to_vec() };
+            let neighbours = if has_twin && busy { Neighbours::Busy } else { Neighbours::Quiet };
+            // What the target has between the changed bytes is somebody else's business.
+            let before = if neighbours == Neighbours::Busy { vec![filler; len] } else { old.to_vec() };
             for at in 0..len { from.store_byte(at, new[at]); to.store_byte(at, before[at]) }
             let mut twin = words(old);
-            if let Some(found) = transfer(&from, has_twin.then_some(&mut twin[..]), &to) {
+            if let Some(found) = transfer(&from, has_twin.then_some(&mut twin[..]), &to, neighbours) {
                 let mut page = crate::sys::memory::PageBuf::ZERO;
                 to.snapshot(&mut page);
                 let bytes: Vec<u8> = page.0.iter().flat_map(|word| word.to_ne_bytes()).collect();

@@ -21,9 +21,9 @@ use super::merge::{
     transfer,
 };
 use crate::addr::{PAGE_SIZE, PAGE_WORDS, intersection};
-use crate::sys::masked::LINE;
 use crate::sys::memory::{PageBuf, SharedMem};
 use crate::sys::pages::to_usize;
+use crate::sys::transfer::LINE;
 
 /// Who may write a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +66,11 @@ impl Page<'_> {
     /// Returns what the CPU changed: the first time, all that is not zero.
     pub fn flush(&mut self, device: Neighbours, pending: &[Range<usize>]) -> Changes {
         if self.stored.is_none() && pending.is_empty() && *self.state != PageState::Fresh {
-            let twin =
-                (*self.state == PageState::Shared).then_some(&mut self.twin[..self.host.len().div_ceil(8)]);
-            if let Some(changes) = transfer(&self.guest, twin, &self.host) {
+            let (twin, neighbours) = match *self.state {
+                PageState::Shared => (Some(&mut self.twin[..self.host.len().div_ceil(8)]), device),
+                _ => (None, Neighbours::Quiet),
+            };
+            if let Some(changes) = transfer(&self.guest, twin, &self.host, neighbours) {
                 return changes;
             }
         }
@@ -156,9 +158,13 @@ impl Page<'_> {
         }
         let (host, guest) =
             (self.host.slice(lines.start, lines.len()), self.guest.slice(lines.start, lines.len()));
-        let is_shared = *self.state == PageState::Shared;
-        let twin = is_shared.then_some(&mut self.twin[lines.start / 8..lines.end / 8]);
-        let Some(changes) = transfer(&host, twin, &guest) else { return self.pull_part(bytes) };
+        let (twin, neighbours) = match *self.state {
+            PageState::Shared => {
+                (Some(&mut self.twin[lines.start / 8..lines.end / 8]), Neighbours::Busy)
+            }
+            _ => (None, Neighbours::Quiet),
+        };
+        let Some(changes) = transfer(&host, twin, &guest, neighbours) else { return self.pull_part(bytes) };
         changes.bytes + self.pull_part(&(bytes.start..lines.start)) + self.pull_part(&(lines.end..bytes.end))
     }
 
