@@ -43,24 +43,37 @@ pub fn smaller_until_it_fits<T>(bytes: u64, make: impl Fn(u64) -> Result<T>) -> 
 }
 
 /// Which pages of a range the arena has, asked for in ascending order.
+///
+/// Not by `SEEK_HOLE`, which goes on to where the next hole is, however far away.
 #[derive(Debug)]
 pub struct Data<'a> {
     pages: &'a TwiceMapped,
     end: Pgoff,
-    /// The extent found last; all pages before its start that were asked for are holes.
-    extent: Range<Pgoff>,
+    /// Pages looked up last: a stretch at a time.
+    window: Range<Pgoff>,
+    in_core: Vec<bool>,
+    /// The first page that is there at or after one that was not in memory.
+    next: Pgoff,
 }
 
 impl Data<'_> {
     /// Whether the arena has `page`: no page that was written is missing. One too many does no harm.
     pub fn contains(&mut self, page: Pgoff) -> bool {
-        if page >= self.extent.end {
-            let data = self.pages.next_data(page * PAGE_SIZE);
-            let start = data.map_or(page, |data| data.map_or(self.end, |data| data / PAGE_SIZE));
-            let hole = self.pages.next_hole(start * PAGE_SIZE);
-            self.extent = start..hole.map_or(self.end, |hole| hole.div_ceil(PAGE_SIZE)).max(start + 1);
+        if page >= self.window.end {
+            self.window = page..(page + CHUNK).min(self.end).max(page + 1);
+            let bytes = self.window.start * PAGE_SIZE..self.window.end * PAGE_SIZE;
+            self.in_core = self.pages.in_core(&bytes);
         }
-        page >= self.extent.start
+        let index = to_usize(page - self.window.start);
+        if self.in_core.get(index).copied().unwrap_or(false) {
+            return true;
+        }
+        // There is none, or it is swapped out.
+        if page >= self.next {
+            let data = self.pages.next_data(page * PAGE_SIZE);
+            self.next = data.map_or(page, |data| data.map_or(self.end, |data| data / PAGE_SIZE));
+        }
+        page == self.next
     }
 }
 
@@ -116,6 +129,24 @@ impl Arena {
         self.pages.zap(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE))
     }
 
+    /// Pages that the file was given ([`Self::populate`]) have been taken out of the application's page tables, and touches are served: their
+    /// stretches hold pages from now on, and are cold where nobody touched one before. Returns how many are.
+    ///
+    /// Otherwise each scan would look for the first page that was touched, past all that were not.
+    pub fn settle(&mut self, pages: &Range<Pgoff>) -> Result<u64> {
+        self.populated.set(pages.start / CHUNK..pages.end.div_ceil(CHUNK));
+        let (mut at, end) = (pages.start.div_ceil(CHUNK), pages.end / CHUNK);
+        let mut cooled = 0;
+        while at < end {
+            let data = self.pages.next_data(at * CHUNK * PAGE_SIZE)?;
+            let touched = data.map_or(end, |data| data / (CHUNK * PAGE_SIZE)).min(end);
+            self.cold.set(at..touched);
+            cooled += touched - at;
+            at = touched + 1;
+        }
+        Ok(cooled)
+    }
+
     /// Gives pages back.
     pub fn free(&mut self, node: &Range<Pgoff>) {
         // Pages that cannot be given back would be handed out again with old bytes: keep them.
@@ -153,7 +184,8 @@ impl Arena {
 
     /// Asks which of `pages` there are.
     pub fn data(&self, pages: Range<Pgoff>) -> Data<'_> {
-        Data { pages: &self.pages, end: pages.end, extent: pages.start..pages.start }
+        let window = pages.start..pages.start;
+        Data { pages: &self.pages, end: pages.end, window, in_core: Vec::new(), next: 0 }
     }
 
     /// Bytes of the pages there are, in memory or swapped out.
@@ -196,9 +228,9 @@ impl Arena {
 
     /// Whether the file is known to have all pages of the stretch `index`.
     pub fn is_whole(&self, index: u64) -> bool {
-        // Not by `SEEK_HOLE`, which goes on to where the next hole is.
         let bytes = CHUNK * PAGE_SIZE;
-        self.pages.is_in_core(&(index * bytes..(index + 1) * bytes))
+        let in_core = self.pages.in_core(&(index * bytes..(index + 1) * bytes));
+        !in_core.is_empty() && in_core.into_iter().all(|page| page)
     }
 
     /// The stretch `index`, which holds pages, is cold from now on.
@@ -335,6 +367,23 @@ mod tests {
         arena.application_pages(&again).store_byte(0, 1);
         arena.update_populated().unwrap();
         assert_eq!(warm(&arena), [(0, 1)]);
+    }
+
+    #[test]
+    fn what_the_file_was_given_is_cold_where_nobody_touched_it() {
+        let mut arena = Arena::new("test", 64 << 20).unwrap();
+        let node = arena.alloc(CHUNK * 10).unwrap();
+        arena.application_pages(&node).store_byte(to_usize((4 * CHUNK + 5) * PAGE_SIZE), 1);
+        let pages = CHUNK / 2..CHUNK * 8;
+        arena.populate(&pages).unwrap();
+        arena.zap(&pages).unwrap();
+        assert_eq!(arena.settle(&pages), Ok(6));
+        // Not known of is who touched the first stretch, of which the file was given a part.
+        assert_eq!(arena.next_warm(0), Some(0..CHUNK));
+        assert_eq!(arena.next_warm(CHUNK), Some(4 * CHUNK..5 * CHUNK));
+        assert_eq!(arena.next_warm(5 * CHUNK), None);
+        arena.application_pages(&node).store_byte(to_usize(9 * CHUNK * PAGE_SIZE), 1);
+        assert_eq!(populated(&mut arena), [0..8 * CHUNK, 9 * CHUNK..10 * CHUNK]);
     }
 
     #[test]

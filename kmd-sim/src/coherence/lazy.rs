@@ -127,15 +127,19 @@ impl<H: HostDevice> State<H> {
                 mapped.insert(pages);
             }
         }
-        for missing in mapped.iter().flat_map(|pages| mapping.lazy.populated.gaps(pages)).collect::<Vec<_>>()
-        {
-            arena.populate(&in_arena(&missing))?;
-            mapping.lazy.populated.insert(missing);
+        let missing: Vec<_> =
+            mapped.iter().flat_map(|pages| mapping.lazy.populated.gaps(pages)).collect();
+        for missing in &missing {
+            arena.populate(&in_arena(missing))?;
+            mapping.lazy.populated.insert(missing.clone());
         }
         bo.stale.extend(ranges.iter().cloned());
         for pages in mapped.iter() {
             self.stats.pages_zapped += pages.end - pages.start;
             arena.zap(&in_arena(pages))?;
+        }
+        for pages in &missing {
+            self.stats.stretches_cooled += arena.settle(&in_arena(pages))?;
         }
         Ok(())
     }

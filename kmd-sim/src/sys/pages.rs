@@ -153,18 +153,16 @@ impl TwiceMapped {
         }
     }
 
-    /// The first byte at or after `offset` that has no page behind it (`SEEK_HOLE`).
-    pub fn next_hole(&self, offset: u64) -> Result<u64> {
-        rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).map_err(|errno| os("lseek(SEEK_HOLE)", errno))
-    }
-
-    /// Whether all pages of `bytes` are known to be in the file, and in memory (`mincore(2)`).
-    pub fn is_in_core(&self, bytes: &Range<u64>) -> bool {
+    /// Which pages of `bytes` are known to be in the file, and in memory (`mincore(2)`); of none, where the kernel does not tell.
+    pub fn in_core(&self, bytes: &Range<u64>) -> Vec<bool> {
         let memory = self.driver().slice(to_usize(bytes.start), to_usize(bytes.end - bytes.start));
         let mut pages = vec![0; to_usize((bytes.end - bytes.start) / PAGE_SIZE)];
         // SAFETY: the range is mapped, and there is a byte for each of its pages.
         let told = unsafe { libc::mincore(memory.as_ptr().cast(), memory.len(), pages.as_mut_ptr()) };
-        told == 0 && pages.iter().all(|page| page & 1 != 0)
+        if told != 0 {
+            return Vec::new();
+        }
+        pages.into_iter().map(|page| page & 1 != 0).collect()
     }
 
     /// Bytes of the pages the file has (`st_blocks`); none where the kernel does not tell.

@@ -279,7 +279,7 @@ mod tests {
         fn every_way_stores_the_bytes_that_differ(
             masks in prop::collection::vec(prop_oneof![Just(0u64), Just(u64::MAX), any::<u64>()], 1..4),
             bytes in any::<u8>(),
-            way in 0..3,
+            way in 0usize..3,
         ) {
             let (has_twin, alone) = [(false, true), (true, true), (true, false)][way];
             let len = masks.len() * LINE;
