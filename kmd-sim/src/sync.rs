@@ -20,7 +20,9 @@ pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Atomics that no model replaces: for memory shared with the application or the device, and for statics.
 pub mod machine {
-    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
 }
 
 /// Waits a little, for another thread to get on.

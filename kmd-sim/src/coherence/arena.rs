@@ -82,7 +82,7 @@ impl Data<'_> {
 pub struct Arena {
     pages: TwiceMapped,
     free: RangeSet<Pgoff>,
-    /// Stretches from the start on that pages were ever handed out of.
+    /// Pages from the start on that were ever handed out.
     used: u64,
     /// Stretches that hold pages.
     populated: Bitmap,
@@ -115,7 +115,7 @@ impl Arena {
         let node = gap.start..gap.start + count;
         self.pages.open(node.end * PAGE_SIZE)?;
         self.free.remove(node.clone());
-        self.used = self.used.max(node.end.div_ceil(CHUNK));
+        self.used = self.used.max(node.end);
         Ok(node)
     }
 
@@ -204,11 +204,11 @@ impl Arena {
     }
 
     /// The next stretches at or after `from` that hold pages and are not cold, with cold ones between them where that makes one
-    /// scan of two.
+    /// scan of two, as far as pages were handed out.
     pub fn next_warm(&self, from: Pgoff) -> Option<Range<Pgoff>> {
         let mut from = from.div_ceil(CHUNK);
         loop {
-            let run = self.populated.next_run(from..self.used)?;
+            let run = self.populated.next_run(from..self.used_stretches())?;
             let mut found: Option<Range<u64>> = None;
             while let Some(warm) =
                 self.cold.next_clear_run(found.as_ref().map_or(run.start, |it| it.end)..run.end)
@@ -220,7 +220,7 @@ impl Arena {
                 }
             }
             if let Some(found) = found {
-                return Some(found.start * CHUNK..found.end * CHUNK);
+                return Some(found.start * CHUNK..(found.end * CHUNK).min(self.used));
             }
             from = run.end;
         }
@@ -247,7 +247,7 @@ impl Arena {
 
     /// The stretches behind `index` that are not known to hold a page, up to one that is.
     pub fn gap_behind(&self, index: u64) -> Range<u64> {
-        let gap = self.populated.next_clear_run(index + 1..self.used);
+        let gap = self.populated.next_clear_run(index + 1..self.used_stretches());
         gap.filter(|gap| gap.start == index + 1).unwrap_or(index + 1..index + 1)
     }
 
@@ -275,8 +275,12 @@ impl Arena {
         self.sealed.clear(index..index + 1);
     }
 
+    fn used_stretches(&self) -> u64 {
+        self.used.div_ceil(CHUNK)
+    }
+
     fn next_populated(&self, from: Pgoff) -> Option<Range<Pgoff>> {
-        let run = self.populated.next_run(from.div_ceil(CHUNK)..self.used)?;
+        let run = self.populated.next_run(from.div_ceil(CHUNK)..self.used_stretches())?;
         Some(run.start * CHUNK..run.end * CHUNK)
     }
 
@@ -293,7 +297,7 @@ impl Arena {
     /// Learns which stretches hold pages now: all that were written before the call are among them.
     pub fn update_populated(&mut self) -> Result<()> {
         let mut at = 0;
-        while let Some(unknown) = self.populated.next_clear_run(at..self.used) {
+        while let Some(unknown) = self.populated.next_clear_run(at..self.used_stretches()) {
             match self.pages.next_data(unknown.start * CHUNK * PAGE_SIZE)? {
                 None => break,
                 Some(data) => {

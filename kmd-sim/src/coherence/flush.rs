@@ -202,14 +202,13 @@ impl<H: HostDevice> State<H> {
                 changed
             };
             let changes = self.with_page(id, page, flush).unwrap_or_default();
-            let held =
-                self.forecast.as_ref().is_some_and(|forecast| forecasts && forecast.is_held(node + page));
+            let stays_open = match (&mut self.forecast, forecasts && reported) {
+                (Some(forecast), true) => forecast.compared(node + page, changes.bytes != 0),
+                _ => false,
+            };
             // What stays open is compared the next time, too.
-            if watches && (changes.bytes != 0 || !held) {
+            if watches && !stays_open {
                 self.watch.compared(id, page, reported, changes, &mut self.stats);
-            }
-            if let (Some(forecast), true) = (&mut self.forecast, forecasts && reported) {
-                forecast.compared(node + page, changes.bytes != 0);
             }
             if reported || changes.bytes != 0 {
                 runs.page(page, changes.bytes);

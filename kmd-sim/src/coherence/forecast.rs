@@ -4,14 +4,15 @@
 //! comes: not write-protected, and reported by the scan, written or not. One that is open in vain is compared in vain.
 //! Nothing else depends on a forecast, so none can lose a byte.
 //!
-//! * What is written before each flush stays open: the scan leaves it out.
-//! * What is written every so many flushes, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault
-//!   ([`Device::open_due`](super::device::Device::open_due)).
-//! * A page alone that is written every second flush, or nearly as often, stays open in between: to compare it once or twice more is cheaper
-//!   than to protect it.
+//! * What is written before each flush stays open: the scan leaves it out. So does what is written before every second one, to take
+//!   both halves of a rhythm together: to compare it in vain costs less than to protect and to open it.
+//! * What is written less often, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault, or
+//!   two ([`Device::open_due`](super::device::Device::open_due)).
+//! * A page alone that is written every third or fourth flush stays open in between, too: to protect a single page costs most.
 //!
 //! A page must have kept its rhythm twice (the series switches its method after three in a row, too), and longer after
-//! forecasts that were hardly worth it.
+//! forecasts that were hardly worth it. But where the page before it was written before each flush up to now, a page is taken to be next
+//! in its place: memory that is filled from one submission to the next.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,6 +31,8 @@ const CAUTION: u8 = 5;
 /// Pages in a row for which opening them pays: each run takes a system call. So does each that stays open, but to
 /// protect a single page again costs more than that: every processor that runs the process must forget what it knew of it.
 const RUN: u64 = 2;
+/// The sum of the last two intervals of a page that stays open between them.
+const OFTEN: u32 = 4;
 /// Flushes that a page alone stays open for, and pages that do at a time: where many are protected at once, each costs little.
 const NEAR: u32 = 4;
 const ALONE: usize = 16;
@@ -47,6 +50,8 @@ struct Rhythm {
     /// Forecasts that came true since one did not.
     hits: u8,
     caution: u8,
+    /// The flush before which it will be written, if it stays open until then.
+    open_until: u32,
 }
 
 /// When a page will be written.
@@ -54,6 +59,8 @@ struct Rhythm {
 enum Next {
     /// Before each flush.
     Always,
+    /// Before this one, which is so near that it stays open.
+    Soon(u32),
     /// Before this one.
     At(u32),
 }
@@ -83,10 +90,26 @@ impl Rhythm {
         let interval = u8::try_from(interval).ok().filter(|interval| *interval <= LONGEST).unwrap_or(0);
         self.intervals = [interval, self.intervals[0]];
         self.last = now;
-        self.is_steady().then_some(match self.intervals {
-            [1, 1] => Next::Always,
-            [_, next] => Next::At(now.wrapping_add(u32::from(next))),
-        })
+        self.is_steady().then(|| self.next())
+    }
+
+    fn next(&self) -> Next {
+        let [last, next] = self.intervals.map(u32::from);
+        match last + next {
+            2 => Next::Always,
+            sum if sum <= OFTEN => Next::Soon(self.last.wrapping_add(next)),
+            _ => Next::At(self.last.wrapping_add(next)),
+        }
+    }
+
+    /// Takes the place of a page that was written before each flush up to now. Who was too rash before waits for a rhythm of
+    /// its own.
+    fn follow(&mut self) -> Option<Next> {
+        if self.caution != 0 {
+            return None;
+        }
+        (self.intervals, self.kept) = ([1, 1], STEADY);
+        Some(Next::Always)
     }
 }
 
@@ -97,12 +120,10 @@ pub struct Forecast {
     regions: Vec<Option<Box<[Rhythm]>>>,
     /// Pages to open at the end of a flush, by its number.
     due: BTreeMap<u32, Vec<Pgoff>>,
-    /// Pages that will be written before the next flush as before this one.
+    /// Pages that stay open until the next flush.
     stay: Vec<Pgoff>,
     /// Pages that were written before this flush and will be before one that is near.
     near: Vec<(Pgoff, u32)>,
-    /// Pages alone that stay open until that.
-    held: BTreeMap<Pgoff, u32>,
     open: Vec<Range<Pgoff>>,
     now: u32,
 }
@@ -118,66 +139,108 @@ impl Forecast {
         self.now = self.now.wrapping_add(1);
     }
 
-    /// Whether a page is open at this flush and will be at the next one, though it need not have been written.
-    pub fn is_held(&self, page: Pgoff) -> bool {
-        self.held.get(&page).is_some_and(|due| is_after(*due, self.now))
+    /// Whether a page stays open after this flush until the one before which it will be written.
+    fn is_held(&self, page: Pgoff) -> bool {
+        self.rhythm(page).is_some_and(|rhythm| is_after(rhythm.open_until, self.now))
     }
 
-    /// A page was compared that was reported. `changed`: the CPU had written it.
-    pub fn compared(&mut self, page: Pgoff, changed: bool) {
-        let new = || vec![Rhythm::default(); to_usize(REGION)].into_boxed_slice();
-        let index = to_usize(page / REGION);
-        if changed && self.regions.len() <= index {
-            self.regions.resize_with(index + 1, || None);
+    /// Whether a page is open at this flush for having been written before each of the last ones.
+    fn is_always_open(&self, page: Pgoff) -> bool {
+        let run = self.open.partition_point(|run| run.end <= page);
+        self.open.get(run).is_some_and(|run| run.contains(&page))
+            && self.rhythm(page).is_some_and(|rhythm| rhythm.intervals == [1, 1])
+    }
+
+    fn rhythm(&self, page: Pgoff) -> Option<&Rhythm> {
+        self.regions.get(to_usize(page / REGION))?.as_ref()?.get(to_usize(page % REGION))
+    }
+
+    fn rhythm_mut(&mut self, page: Pgoff) -> Option<&mut Rhythm> {
+        self.regions.get_mut(to_usize(page / REGION))?.as_mut()?.get_mut(to_usize(page % REGION))
+    }
+
+    /// A page was compared that was reported. `changed`: the CPU had written it. Returns whether it is known already to be open at the
+    /// next flush.
+    pub fn compared(&mut self, page: Pgoff, changed: bool) -> bool {
+        let now = self.now;
+        if changed {
+            self.keep(page);
         }
-        let Some(region) = self.regions.get_mut(index) else { return };
-        if region.is_none() && !changed {
-            return;
+        let follows = changed && page.checked_sub(1).is_some_and(|before| self.is_always_open(before));
+        let Some(rhythm) = self.rhythm_mut(page) else { return false };
+        let mut next = rhythm.compared(now, changed);
+        if changed {
+            next = next.or_else(|| if follows { rhythm.follow() } else { None });
+            rhythm.open_until = if let Some(Next::Soon(flush)) = next { flush } else { now };
         }
-        let region = region.get_or_insert_with(new);
-        match region[to_usize(page % REGION)].compared(self.now, changed) {
-            Some(Next::Always) => self.stay.push(page),
+        let stays = match next {
+            Some(Next::Always | Next::Soon(_)) => true,
             Some(Next::At(flush)) => {
-                if is_after(flush, self.now) {
+                if is_after(flush, now) {
                     self.near.push((page, flush));
                 }
                 self.due.entry(flush.wrapping_sub(1)).or_default().push(page);
+                false
             }
-            None => {}
+            None => is_after(rhythm.open_until, now),
+        };
+        if stays {
+            self.stay.push(page);
         }
+        stays
+    }
+
+    /// Has a rhythm kept of a page.
+    fn keep(&mut self, page: Pgoff) {
+        let index = to_usize(page / REGION);
+        if self.regions.len() <= index {
+            self.regions.resize_with(index + 1, || None);
+        }
+        let new = || vec![Rhythm::default(); to_usize(REGION)].into_boxed_slice();
+        self.regions[index].get_or_insert_with(new);
     }
 
     /// Pages are somebody else's from now on.
     pub fn forget(&mut self, pages: &Range<Pgoff>) {
         self.open.retain(|run| run.end <= pages.start || pages.end <= run.start);
-        self.held.retain(|page, _| !pages.contains(page));
         let (first, end) = (to_usize(pages.start.div_ceil(REGION)), to_usize(pages.end / REGION));
         self.regions.iter_mut().take(end).skip(first).for_each(|region| *region = None);
+        let now = self.now;
+        let [head, tail] = match first <= end {
+            true => [pages.start..first as u64 * REGION, end as u64 * REGION..pages.end],
+            false => [pages.clone(), 0..0],
+        };
+        for page in head.chain(tail) {
+            self.rhythm_mut(page).into_iter().for_each(|rhythm| rhythm.open_until = now);
+        }
     }
 
     /// A flush ends: takes out what is to be opened now, in ascending runs.
     pub fn end(&mut self) -> Vec<Range<Pgoff>> {
-        let mut due = runs(self.due.remove(&self.now).unwrap_or_default());
-        due.retain(|run| run.end - run.start >= RUN);
-        self.hold();
+        self.stay_alone();
         // What was scanned at this flush takes one fault more, and stays open from then on.
-        let mut open = std::mem::take(&mut self.stay);
-        open.extend(self.held.keys());
-        self.open = runs(open);
+        self.open = runs(std::mem::take(&mut self.stay));
+        let mut due = self.due.remove(&self.now).unwrap_or_default();
+        due.retain(|page| !self.is_held(*page));
+        let mut due = runs(due);
+        due.retain(|run| run.end - run.start >= RUN);
         due
     }
 
-    /// Holds pages alone open that are due soon, and no others any more.
-    fn hold(&mut self) {
+    /// Has pages alone stay open that are due soon.
+    fn stay_alone(&mut self) {
         let mut near = std::mem::take(&mut self.near);
         near.sort_unstable();
+        let is_alone = |run: &&[(Pgoff, u32)]| (run.len() as u64) < RUN;
         let alone: Vec<_> =
-            near.chunk_by(|a, b| a.0 + 1 == b.0).filter(|run| (run.len() as u64) < RUN).collect();
-        if alone.len() <= ALONE {
-            self.held.extend(alone.into_iter().flatten().copied());
+            near.chunk_by(|a, b| a.0 + 1 == b.0).filter(is_alone).flatten().copied().collect();
+        if alone.len() > ALONE {
+            return;
         }
-        let now = self.now;
-        self.held.retain(|_, due| is_after(*due, now));
+        for (page, due) in alone {
+            self.rhythm_mut(page).into_iter().for_each(|rhythm| rhythm.open_until = due);
+            self.stay.push(page);
+        }
     }
 }
 
@@ -212,7 +275,9 @@ mod tests {
         for flush in 1..=flushes {
             forecast.begin();
             if written(flush) || open {
-                (0..4).for_each(|page| forecast.compared(page, written(flush)));
+                for page in 0..4 {
+                    forecast.compared(page, written(flush));
+                }
             }
             if open {
                 if written(flush) { hits.push(flush) } else { vain.push(flush) }
@@ -235,8 +300,38 @@ mod tests {
 
     #[test]
     fn what_two_parts_share_is_opened_for_either() {
-        let (hits, vain) = play(32, |flush| flush % 4 < 2);
-        assert_eq!((hits, vain), (vec![9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29, 32], vec![]));
+        let (hits, vain) = play(40, |flush| flush % 6 < 2);
+        assert_eq!((hits, vain), (vec![13, 18, 19, 24, 25, 30, 31, 36, 37], vec![]));
+    }
+
+    #[test]
+    fn what_is_written_every_second_flush_stays_open() {
+        for halves in [|flush| flush % 2 == 0, |flush| flush % 4 < 2] {
+            let (hits, vain) = play(40, halves);
+            let after = |first: u32, written: bool| {
+                (first..=40).filter(|f| halves(*f) == written).collect::<Vec<_>>()
+            };
+            assert_eq!((&hits, &vain), (&after(hits[0], true), &after(vain[0], false)));
+            assert!(hits[0] <= 10 && vain[0] <= 10, "{hits:?} {vain:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_follows_the_one_that_was_filled_before_it() {
+        let (mut forecast, mut faults) = (Forecast::default(), Vec::new());
+        for flush in 0..80u64 {
+            forecast.begin();
+            let page = flush / 8;
+            if !forecast.open().iter().any(|run| run.contains(&page)) {
+                faults.push(flush);
+            }
+            for open in forecast.open().to_vec().into_iter().flatten().filter(|open| *open != page) {
+                forecast.compared(open, false);
+            }
+            forecast.compared(page, true);
+            assert_eq!(forecast.end(), []);
+        }
+        assert_eq!(faults, [0, 1, 2, 3, 8, 16, 24, 32, 40, 48, 56, 64, 72]);
     }
 
     #[test]
@@ -257,16 +352,24 @@ mod tests {
         let mut forecast = Forecast::default();
         for flush in 1..=20 {
             forecast.begin();
-            let turn = if flush % 2 == 0 { [7, 20, 21, 22] } else { [7, 40, 41, 50] };
-            turn.iter().for_each(|page| forecast.compared(*page, true));
+            let turn = [[7, 20, 21, 22], [7, 40, 41, 50], [7, 60, 61, 70]][flush % 3];
+            for page in turn {
+                forecast.compared(page, true);
+            }
+            let waits: Vec<_> = forecast.open().iter().cloned().flatten().collect();
+            for page in waits.into_iter().filter(|page| !turn.contains(page)) {
+                forecast.compared(page, false);
+            }
             for run in forecast.end() {
-                assert!(run == (20..23) || run == (40..42), "{run:?}");
+                assert!(run == (20..23) || run == (40..42) || run == (60..62), "{run:?}");
             }
         }
-        assert_eq!(forecast.open(), [7..8, 50..51]);
+        assert_eq!(forecast.open(), [7..8, 50..51, 70..71]);
         forecast.forget(&(0..30));
-        assert_eq!((forecast.open().len(), forecast.open().first()), (1, Some(&(50..51))));
-        forecast.forget(&(50..51));
+        assert_eq!(forecast.open(), [50..51, 70..71]);
+        assert!(forecast.is_held(50) || forecast.is_held(70));
+        forecast.forget(&(50..71));
+        assert!(!forecast.is_held(50) && !forecast.is_held(70));
         assert_eq!(forecast.open(), []);
     }
 
@@ -309,7 +412,9 @@ mod tests {
         let mut forecast = Forecast::default();
         for flush in 1..=40 {
             forecast.begin();
-            (0..100).filter(|_| flush % 2 == 0).for_each(|page| forecast.compared(3 * page, true));
+            for page in (0..100).filter(|_| flush % 3 == 0) {
+                forecast.compared(3 * page, true);
+            }
             forecast.end();
         }
         assert_eq!(forecast.open(), []);
@@ -324,7 +429,9 @@ mod tests {
             let mut known = std::collections::BTreeSet::new();
             for written in flushes {
                 forecast.begin();
-                written.iter().for_each(|page| forecast.compared(*page, true));
+                for page in &written {
+                    forecast.compared(*page, true);
+                }
                 known.extend(written);
                 let due = forecast.end();
                 let runs = [&due[..], forecast.open()];

@@ -127,8 +127,7 @@ impl<H: HostDevice> State<H> {
                 mapped.insert(pages);
             }
         }
-        let missing: Vec<_> =
-            mapped.iter().flat_map(|pages| mapping.lazy.populated.gaps(pages)).collect();
+        let missing: Vec<_> = mapped.iter().flat_map(|pages| mapping.lazy.populated.gaps(pages)).collect();
         for missing in &missing {
             arena.populate(&in_arena(missing))?;
             mapping.lazy.populated.insert(missing.clone());

@@ -159,9 +159,7 @@ impl Page<'_> {
         let (host, guest) =
             (self.host.slice(lines.start, lines.len()), self.guest.slice(lines.start, lines.len()));
         let (twin, neighbours) = match *self.state {
-            PageState::Shared => {
-                (Some(&mut self.twin[lines.start / 8..lines.end / 8]), Neighbours::Busy)
-            }
+            PageState::Shared => (Some(&mut self.twin[lines.start / 8..lines.end / 8]), Neighbours::Busy),
             _ => (None, Neighbours::Quiet),
         };
         let Some(changes) = transfer(&host, twin, &guest, neighbours) else { return self.pull_part(bytes) };

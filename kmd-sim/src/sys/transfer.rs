@@ -58,7 +58,8 @@ mod x86 {
     /// What this processor has, the best first.
     pub(super) fn offered() -> impl Iterator<Item = Transfer> {
         let counts = std::arch::is_x86_feature_detected!("popcnt");
-        let avx512 = (counts && std::arch::is_x86_feature_detected!("avx512bw")).then_some(avx512 as Transfer);
+        let avx512 =
+            (counts && std::arch::is_x86_feature_detected!("avx512bw")).then_some(avx512 as Transfer);
         let avx2 = (counts && std::arch::is_x86_feature_detected!("avx2")).then_some(avx2 as Transfer);
         avx512.into_iter().chain(avx2)
     }
@@ -194,7 +195,10 @@ mod x86 {
                     for pair in [half, half + 2] {
                         let (to, value) = part(pair);
                         let bits = mask >> pair & 0b11;
-                        #[expect(clippy::cast_possible_truncation, reason = "the bytes to store are the lowest")]
+                        #[expect(
+                            clippy::cast_possible_truncation,
+                            reason = "the bytes to store are the lowest"
+                        )]
                         if bits == 0b11 {
                             // SAFETY: a part of the word, which is aligned.
                             unsafe { AtomicU16::from_ptr(to.cast()) }.store(value as u16, Ordering::Relaxed);
@@ -286,7 +290,7 @@ mod tests {
             let pages = [(); 2].map(|()| TwiceMapped::new("test", PAGE_SIZE).unwrap());
             let [from, to] = [&pages[0], &pages[1]].map(|pages| pages.driver().slice(0, len));
             let differs = |at: usize| masks[at / LINE] >> (at % LINE) & 1 != 0;
-            let old = |at: usize| bytes.wrapping_add((at % 251) as u8);
+            let old = |at: usize| bytes.wrapping_add(at.to_le_bytes()[0]);
             // Between the bytes that differ, somebody else has written.
             let before = |at: usize| if alone { old(at) } else { !old(at) };
             let count = masks.iter().map(|mask| u64::from(mask.count_ones())).sum();
