@@ -21,6 +21,9 @@ use crate::sys::view::{Place, View};
 /// Pages in a stretch that is scanned as a whole once it holds a page: 2 MiB.
 pub const CHUNK: u64 = 512;
 
+/// Scans end at a multiple of so many pages: no tracker takes larger groups.
+const GROUP: u64 = 64;
+
 /// Cold stretches that are scanned in no more time than it takes to begin a scan.
 const BRIDGE: u64 = 2;
 
@@ -220,7 +223,7 @@ impl Arena {
                 }
             }
             if let Some(found) = found {
-                return Some(found.start * CHUNK..(found.end * CHUNK).min(self.used));
+                return Some(found.start * CHUNK..(found.end * CHUNK).min(self.used.next_multiple_of(GROUP)));
             }
             from = run.end;
         }

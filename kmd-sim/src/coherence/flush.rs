@@ -1,22 +1,18 @@
-//! Flush (CPU → device): scan, compare, store (kernel: `vmwgfx_page_dirty.c`: `vmw_bo_dirty_scan`,
-//! `vmw_bo_dirty_transfer_to_res`).
+//! Flush (CPU → device): scan ([`super::scan`]), compare, store (kernel: `vmwgfx_page_dirty.c`: `vmw_bo_dirty_transfer_to_res`).
 //!
 //! All under the reservation. A page is protected by the scan *before* it is read, so that a store that comes later is reported again;
 //! one that stays open ([`super::forecast`]) is read at each flush.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use rangemap::RangeSet;
 
 use super::bo::BoId;
-use super::cold;
 use super::forecast::Forecast;
 use super::merge::Neighbours;
 use super::page::{Page, PageState};
-use super::state::{State, Tracking, nanos_since};
+use super::state::{State, nanos_since};
 use super::validation::parts;
-use crate::addr::Pgoff;
 use crate::error::Result;
 use crate::mmu::Mmu;
 use crate::svga::HostDevice;
@@ -83,69 +79,6 @@ impl<H: HostDevice> State<H> {
         let args = Args { pages, bytes, ..Args::default() };
         self.origin.record(event, object, begun, nanos_since(begun), args);
         result
-    }
-
-    /// Records which pages the CPU wrote since the last scan. If it fails half-way, what it has recorded is
-    /// flushed the next time.
-    pub(super) fn scan(&mut self) -> Result<()> {
-        let start = Instant::now();
-        let taken_out = self.take_out_idle();
-        let Some(tracking) = &mut self.tracking else { return Ok(()) };
-        // Counted before anything is scanned: a page written before has its block by now.
-        tracking.arena.update_populated()?;
-        let Tracking { mmu, arena, gathered, by_node, .. } = tracking;
-        let (bos, dirty_bos, colds) = (&self.bos, &mut self.dirty_bos, &mut self.cold);
-        let (mut pages, mut looked, mut calls) = (0, 0, 0);
-        let mut report = |run: Range<Pgoff>| {
-            // From the object the run starts in, or the next one, upwards.
-            let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
-            for (node, id) in by_node.range(from..run.end) {
-                let reached = bos.get(id).is_some_and(|bo| run.start < node + bo.tbo.num_pages());
-                if reached && dirty_bos.last() != Some(id) {
-                    dirty_bos.push(*id);
-                }
-            }
-            pages += run.end - run.start;
-            colds.iter_mut().for_each(|cold| cold.report(&run));
-            gathered.report(run);
-        };
-        // What stays open was never protected: it is reported without a look.
-        let mut open = self.forecast.as_ref().map_or(&[][..], Forecast::open).iter().cloned().peekable();
-        let mut at = 0;
-        while let Some(stretch) = arena.next_warm(at) {
-            at = stretch.start;
-            while at < stretch.end {
-                let part = at..open.peek().map_or(stretch.end, |open| open.start.clamp(at, stretch.end));
-                if !part.is_empty() {
-                    calls += 1;
-                    looked += part.end - part.start;
-                    mmu.take_dirty(part.clone(), &mut report)?;
-                }
-                at = part.end;
-                if let Some(open) = open.next_if(|open| open.start < stretch.end) {
-                    at = open.end;
-                    report(open);
-                }
-            }
-        }
-        self.stats.scans += calls;
-        self.stats.pages_scanned += looked;
-        self.cold.iter_mut().for_each(|cold| cold.looked = looked + calls * cold::CALL);
-        self.cool(&taken_out);
-        self.scan_placed();
-        let Some(Tracking { gathered, .. }) = &mut self.tracking else { return Ok(()) };
-        for id in &self.dirty_bos {
-            let Some(bo) = self.bos.get_mut(id) else { continue };
-            if let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping)
-                && let Some(dirty) = &mut mapping.dirty
-            {
-                dirty.scan(node.start, &[], gathered);
-            }
-        }
-        let took = nanos_since(start);
-        self.stats.scan_ns += took;
-        self.origin.record(Event::Scan, 0, start, took, Args { pages, ..Args::default() });
-        Ok(())
     }
 
     /// Takes out the recorded pages of one object. The first scan of a stretch reports all of its pages; those

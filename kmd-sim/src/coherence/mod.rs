@@ -19,6 +19,7 @@
 //! | [`lazy`] | or later, when the CPU touches it | `vmwgfx_page_dirty.c`: `vmw_bo_vm_fault` |
 //! | [`policy`] | which of the two | – |
 //! | [`server`] | the thread for touches | – |
+//! | `scan` | which pages the CPU wrote | `vmwgfx_page_dirty.c` |
 //! | `flush` | what the CPU wrote, taken over | `vmwgfx_page_dirty.c` |
 //! | [`cold`] | what nobody touches is not scanned | – |
 //! | [`forecast`] | which pages the CPU will write next | `vmwgfx_page_dirty.c`: the switch of methods |
@@ -45,6 +46,7 @@ pub mod policy;
 #[cfg(all(test, shuttle))]
 mod races;
 pub mod readback;
+mod scan;
 pub mod server;
 pub mod state;
 pub mod twin;

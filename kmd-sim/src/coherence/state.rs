@@ -150,6 +150,8 @@ pub struct State<H: HostDevice> {
     pub(super) cold: Option<Cold>,
     /// Which pages will be written, if anybody wants to know.
     pub(super) forecast: Option<Forecast>,
+    /// Runs of pages that the last scan found written, beside open ones.
+    pub(super) besides: usize,
     /// Pages that the CPU is about to write, to be opened by [`Device::open_due`](super::device::Device::open_due).
     pub(super) opens: Vec<SharedMem>,
     /// Pages that somebody may be writing unreported.
@@ -196,6 +198,7 @@ impl<H: HostDevice> State<H> {
             explicit: None,
             cold: Some(Cold::default()),
             forecast: Some(Forecast::default()),
+            besides: 0,
             opens: Vec::new(),
             watch: Watch::default(),
             dirty_bos: Vec::new(),

@@ -103,6 +103,24 @@ pub(crate) fn a_write_before_the_first_call_is_reported<F: Fixture>() {
     machine.assert_clean(2000..2016);
 }
 
+/// What a look finds is not taken out by it.
+pub(crate) fn a_look_leaves_writes_to_be_reported<F: Fixture>() {
+    let mut machine = F::clean();
+    for page in [7, 2005] {
+        machine.cpu().store(page, 2);
+        let mut found = BTreeSet::new();
+        machine.parts().1.find_dirty(0..PAGES, &mut |run| found.extend(run)).unwrap();
+        assert!(found.contains(&page));
+        if machine.caps().stays_open {
+            assert!(found.len() == 1);
+        }
+        // Open, so that nobody needs to be told.
+        machine.cpu().store(page, 3);
+        assert!(machine.dirty(0..PAGES).contains(&page));
+    }
+    machine.assert_clean(0..PAGES);
+}
+
 /// A store of the value that is there is a write, too.
 pub(crate) fn a_store_of_the_same_value_is_reported<F: Fixture>() {
     let mut machine = F::clean();
@@ -267,6 +285,7 @@ macro_rules! conformance_tests {
             a_write_is_reported_once_and_again_after_the_next
             a_write_before_the_first_call_is_reported
             a_store_of_the_same_value_is_reported
+            a_look_leaves_writes_to_be_reported
             a_read_is_no_write
             a_report_is_as_coarse_as_declared
             a_write_of_the_driver_is_not_reported

@@ -47,6 +47,10 @@ impl Mmu for Serving {
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
         self.0.take_dirty(pages, found)
     }
+
+    fn find_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
+        self.0.find_dirty(pages, found)
+    }
 }
 
 impl Tracks for Sigsegv {
@@ -137,7 +141,8 @@ pub(super) struct OfView {
 impl Mmu for OfView {
     fn caps(&self) -> Caps {
         match &self.tracker {
-            Tracker::Uffd(tracker) => tracker.caps(),
+            // Nothing of it is asked for to stay open.
+            Tracker::Uffd(tracker) => Caps { stays_open: false, ..tracker.caps() },
             // All stores succeed, and all pages are reported.
             Tracker::Sigsegv(_) | Tracker::Compare(_) => Compare.caps(),
         }

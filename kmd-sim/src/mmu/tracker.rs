@@ -181,4 +181,12 @@ impl Mmu for Tracker {
             Self::Compare(tracker) => tracker.take_dirty(pages, found),
         }
     }
+
+    fn find_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
+        match self {
+            Self::Uffd(tracker) => tracker.find_dirty(pages, found),
+            Self::Sigsegv(tracker) => tracker.find_dirty(pages, found),
+            Self::Compare(tracker) => tracker.find_dirty(pages, found),
+        }
+    }
 }

@@ -59,10 +59,7 @@ impl Uffd {
         first: Pgoff,
         found: &mut dyn FnMut(Range<Pgoff>),
     ) -> Result<()> {
-        self.pagemap.take_written(view, |offset, len| {
-            let start = first + offset / PAGE_SIZE;
-            found(start..start + len / PAGE_SIZE);
-        })
+        self.pagemap.take_written(view, |offset, len| found(run(first, offset, len)))
     }
 
     /// The faults of the mapping, if they are served here.
@@ -112,6 +109,12 @@ impl Faults {
     }
 }
 
+/// Bytes of memory that shows the pages from `first` on, as pages.
+fn run(first: Pgoff, offset: u64, len: u64) -> Range<Pgoff> {
+    let start = first + offset / PAGE_SIZE;
+    start..start + len / PAGE_SIZE
+}
+
 fn window(memory: SharedMem, pages: &Range<Pgoff>) -> SharedMem {
     memory.slice(to_usize(pages.start * PAGE_SIZE), to_usize((pages.end - pages.start) * PAGE_SIZE))
 }
@@ -130,5 +133,10 @@ impl Mmu for Uffd {
 
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
         self.take_dirty_of_view(window(self.memory, &pages), pages.start, found)
+    }
+
+    fn find_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
+        let (memory, first) = (window(self.memory, &pages), pages.start);
+        self.pagemap.find_written(memory, |offset, len| found(run(first, offset, len)))
     }
 }

@@ -40,14 +40,23 @@ impl Pagemap {
     /// run of pages written since the last call, and write-protects them.
     ///
     /// A page that was never accessed through this mapping counts as written once.
-    pub fn take_written(&mut self, memory: SharedMem, mut written: impl FnMut(u64, u64)) -> Result<()> {
+    pub fn take_written(&mut self, memory: SharedMem, written: impl FnMut(u64, u64)) -> Result<()> {
+        self.scan(memory, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, written)
+    }
+
+    /// As above, but leaves the pages as they are.
+    pub fn find_written(&mut self, memory: SharedMem, written: impl FnMut(u64, u64)) -> Result<()> {
+        self.scan(memory, PM_SCAN_CHECK_WPASYNC, written)
+    }
+
+    fn scan(&mut self, memory: SharedMem, flags: u32, mut written: impl FnMut(u64, u64)) -> Result<()> {
         let base = memory.as_ptr().addr() as u64;
         let end = base + memory.len() as u64;
         let mut start = base;
         while start < end {
             let mut arg = pm_scan_arg {
                 size: size_of::<pm_scan_arg>() as u64,
-                flags: u64::from(PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC),
+                flags: u64::from(flags),
                 start,
                 end,
                 walk_end: 0,
