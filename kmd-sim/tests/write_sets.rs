@@ -87,6 +87,40 @@ fn the_cpu_writes_beside_an_exact_range_in_flight_without_a_twin() {
 }
 
 #[test]
+fn what_the_cpu_rewrites_each_time_is_stored_around_what_the_device_is_writing() {
+    let fixture = Fixture::new();
+    let guest = fixture.map();
+    let rewrite = |bytes: Range<usize>, value| bytes.for_each(|at| guest.store_byte(at, value));
+    for value in 1..10 {
+        rewrite(0..4096, value);
+        fixture.device.flush().unwrap();
+    }
+    let seqno = fixture.submit(fixture.writes(64..128, Extent::Exact));
+    fixture.memory().store_byte(64, 99);
+    rewrite(0..64, 10);
+    rewrite(128..4096, 10);
+    fixture.device.flush().unwrap();
+    assert_eq!([0, 63, 64, 65, 128, 4095].map(|at| read(&fixture.memory(), at)), [10, 10, 99, 9, 10, 10]);
+    fixture.complete(seqno);
+    assert_eq!([63, 64, 65, 128].map(|at| read(&guest, at)), [10, 99, 9, 10]);
+    // And the other way round: what it does not write any more is the device's.
+    for value in 11..20 {
+        rewrite(0..4096, value);
+        fixture.device.flush().unwrap();
+    }
+    let seqno = fixture.submit(fixture.writes(0..4096, Extent::Within));
+    fixture.memory().store_byte(7, 77);
+    fixture.device.flush().unwrap();
+    rewrite(9..10, 78);
+    fixture.device.flush().unwrap();
+    fixture.complete(seqno);
+    assert_eq!(
+        [7, 8, 9].map(|at| (read(&guest, at), read(&fixture.memory(), at))),
+        [(77, 77), (19, 19), (78, 78)]
+    );
+}
+
+#[test]
 fn a_range_the_cpu_may_write_in_part_has_twins_where_it_is_mapped() {
     let fixture = Fixture::new();
     fixture.map();

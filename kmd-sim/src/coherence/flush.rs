@@ -127,8 +127,11 @@ impl<H: HostDevice> State<H> {
             self.stats.pages_dirty += u64::from(reported);
             let parts = parts(&pending, page);
             let shares = twin || self.watch.contains(id, page);
+            let rewritten = |forecast: &Forecast| forecast.is_rewritten(node + page);
+            let copies = forecasts && parts.is_empty() && self.forecast.as_ref().is_some_and(rewritten);
             let flush = |page: &mut Page<'_>| {
-                let changed = page.flush(device, &parts);
+                let copied = if copies { page.copy() } else { None };
+                let changed = copied.unwrap_or_else(|| page.flush(device, &parts));
                 if shares {
                     page.share(&parts);
                 }
@@ -136,7 +139,7 @@ impl<H: HostDevice> State<H> {
             };
             let changes = self.with_page(id, page, flush).unwrap_or_default();
             let stays_open = match (&mut self.forecast, forecasts && reported) {
-                (Some(forecast), true) => forecast.compared(node + page, changes.bytes != 0),
+                (Some(forecast), true) => forecast.compared(node + page, changes),
                 _ => false,
             };
             // What stays open is compared the next time, too.

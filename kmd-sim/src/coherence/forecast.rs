@@ -4,8 +4,9 @@
 //! comes: not write-protected, and reported by the scan, written or not. One that is open in vain is compared in vain.
 //! Nothing else depends on a forecast, so none can lose a byte.
 //!
-//! * What is written before each flush stays open: the scan leaves it out. So does what is written before every second one, to take
-//!   both halves of a rhythm together: to compare it in vain costs less than to protect and to open it.
+//! * What is written before each flush stays open: the scan leaves it out. So does what is written before every second one: to compare it
+//!   in vain costs less than to protect and to open it.
+//! * What is rewritten everywhere before each flush is stored as it is, as by explicit synchronisation, and compared only now and then.
 //! * What is written less often, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault, or
 //!   two ([`Device::open_due`](super::device::Device::open_due)).
 //! * A page alone that is written every third or fourth flush stays open in between, too: to protect a single page costs most.
@@ -17,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::merge::Changes;
 use crate::addr::Pgoff;
 use crate::sys::pages::to_usize;
 
@@ -31,6 +33,9 @@ const CAUTION: u8 = 5;
 /// Pages in a row for which opening them pays: each run takes a system call. So does each that stays open, but to
 /// protect a single page again costs more than that: every processor that runs the process must forget what it knew of it.
 const RUN: u64 = 2;
+/// Times in a row that a page was rewritten everywhere before it is stored unseen, and how often it is compared then.
+const REWRITTEN: u8 = 4;
+const LOOK: u8 = 16;
 /// The sum of the last two intervals of a page that stays open between them.
 const OFTEN: u32 = 4;
 /// Flushes that a page alone stays open for, and pages that do at a time: where many are protected at once, each costs little.
@@ -52,6 +57,8 @@ struct Rhythm {
     caution: u8,
     /// The flush before which it will be written, if it stays open until then.
     open_until: u32,
+    /// How often it was rewritten everywhere, up to twice [`LOOK`].
+    everywhere: u8,
 }
 
 /// When a page will be written.
@@ -71,7 +78,13 @@ impl Rhythm {
     }
 
     /// The page was compared at flush `now`; returns when it will be written again, if that is known.
-    fn compared(&mut self, now: u32, changed: bool) -> Option<Next> {
+    fn compared(&mut self, now: u32, changes: Changes) -> Option<Next> {
+        let changed = changes.bytes != 0;
+        self.everywhere = match self.everywhere {
+            _ if !changes.everywhere => 0,
+            count if count + 1 == 2 * LOOK => LOOK,
+            count => count + 1,
+        };
         let interval = now.wrapping_sub(self.last);
         let as_before = interval == u32::from(self.intervals[1]);
         let was_due = self.is_steady() && as_before;
@@ -139,6 +152,13 @@ impl Forecast {
         self.now = self.now.wrapping_add(1);
     }
 
+    /// Whether a page, which is open, is to be taken for rewritten everywhere, without a look.
+    pub fn is_rewritten(&self, page: Pgoff) -> bool {
+        self.rhythm(page).is_some_and(|rhythm| {
+            rhythm.everywhere >= REWRITTEN && rhythm.everywhere != LOOK && self.is_always_open(page)
+        })
+    }
+
     /// Whether a page stays open after this flush until the one before which it will be written.
     fn is_held(&self, page: Pgoff) -> bool {
         self.rhythm(page).is_some_and(|rhythm| is_after(rhythm.open_until, self.now))
@@ -159,16 +179,15 @@ impl Forecast {
         self.regions.get_mut(to_usize(page / REGION))?.as_mut()?.get_mut(to_usize(page % REGION))
     }
 
-    /// A page was compared that was reported. `changed`: the CPU had written it. Returns whether it is known already to be open at the
-    /// next flush.
-    pub fn compared(&mut self, page: Pgoff, changed: bool) -> bool {
-        let now = self.now;
+    /// A page was compared that was reported, or taken to be rewritten. Returns whether it is known already to be open at the next flush.
+    pub fn compared(&mut self, page: Pgoff, changes: Changes) -> bool {
+        let (now, changed) = (self.now, changes.bytes != 0);
         if changed {
             self.keep(page);
         }
         let follows = changed && page.checked_sub(1).is_some_and(|before| self.is_always_open(before));
         let Some(rhythm) = self.rhythm_mut(page) else { return false };
-        let mut next = rhythm.compared(now, changed);
+        let mut next = rhythm.compared(now, changes);
         if changed {
             next = next.or_else(|| if follows { rhythm.follow() } else { None });
             rhythm.open_until = if let Some(Next::Soon(flush)) = next { flush } else { now };
@@ -268,6 +287,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What a comparison finds of a page that was written in part, or not.
+    fn found(changed: bool) -> Changes {
+        Changes { bytes: u64::from(changed), everywhere: false }
+    }
+
     /// Flushes at which pages 0 to 3 were open when they were written, and when they were not, of those in `written`.
     fn play(flushes: u32, written: impl Fn(u32) -> bool) -> (Vec<u32>, Vec<u32>) {
         let (mut forecast, mut hits, mut vain) = (Forecast::default(), Vec::new(), Vec::new());
@@ -276,7 +300,7 @@ mod tests {
             forecast.begin();
             if written(flush) || open {
                 for page in 0..4 {
-                    forecast.compared(page, written(flush));
+                    forecast.compared(page, found(written(flush)));
                 }
             }
             if open {
@@ -326,9 +350,9 @@ mod tests {
                 faults.push(flush);
             }
             for open in forecast.open().to_vec().into_iter().flatten().filter(|open| *open != page) {
-                forecast.compared(open, false);
+                forecast.compared(open, found(false));
             }
-            forecast.compared(page, true);
+            forecast.compared(page, found(true));
             assert_eq!(forecast.end(), []);
         }
         assert_eq!(faults, [0, 1, 2, 3, 8, 16, 24, 32, 40, 48, 56, 64, 72]);
@@ -354,11 +378,11 @@ mod tests {
             forecast.begin();
             let turn = [[7, 20, 21, 22], [7, 40, 41, 50], [7, 60, 61, 70]][flush % 3];
             for page in turn {
-                forecast.compared(page, true);
+                forecast.compared(page, found(true));
             }
             let waits: Vec<_> = forecast.open().iter().cloned().flatten().collect();
             for page in waits.into_iter().filter(|page| !turn.contains(page)) {
-                forecast.compared(page, false);
+                forecast.compared(page, found(false));
             }
             for run in forecast.end() {
                 assert!(run == (20..23) || run == (40..42) || run == (60..62), "{run:?}");
@@ -371,6 +395,25 @@ mod tests {
         forecast.forget(&(50..71));
         assert!(!forecast.is_held(50) && !forecast.is_held(70));
         assert_eq!(forecast.open(), []);
+    }
+
+    #[test]
+    fn what_is_rewritten_everywhere_each_time_is_compared_now_and_then() {
+        let mut forecast = Forecast::default();
+        let mut looks = Vec::new();
+        for flush in 1..=70 {
+            forecast.begin();
+            if !forecast.is_rewritten(7) {
+                looks.push(flush);
+            }
+            forecast.compared(7, Changes { bytes: 4096, everywhere: flush != 60 });
+            forecast.end();
+        }
+        assert_eq!(looks, [1, 2, 3, 4, 17, 33, 49, 61, 62, 63, 64]);
+        // Nobody else's.
+        assert!(!forecast.is_rewritten(6) && !forecast.is_rewritten(8));
+        forecast.forget(&(7..8));
+        assert!(!forecast.is_rewritten(7));
     }
 
     /// Of a page alone that is written at some flushes: those that it was protected for, and those that it was compared at in vain.
@@ -386,7 +429,7 @@ mod tests {
             }
             if written(flush) || open {
                 assert!(!forecast.is_held(7) || open);
-                forecast.compared(7, written(flush));
+                forecast.compared(7, found(written(flush)));
             }
             assert_eq!(forecast.end(), []);
         }
@@ -413,7 +456,7 @@ mod tests {
         for flush in 1..=40 {
             forecast.begin();
             for page in (0..100).filter(|_| flush % 3 == 0) {
-                forecast.compared(3 * page, true);
+                forecast.compared(3 * page, found(true));
             }
             forecast.end();
         }
@@ -430,7 +473,7 @@ mod tests {
             for written in flushes {
                 forecast.begin();
                 for page in &written {
-                    forecast.compared(*page, true);
+                    forecast.compared(*page, found(true));
                 }
                 known.extend(written);
                 let due = forecast.end();

@@ -109,6 +109,16 @@ impl Page<'_> {
         changed
     }
 
+    /// [`Self::flush`] of a page that is taken to have been rewritten as a whole: stores all of it, and does not ask what changed. Nothing
+    /// of it is pending. `None` where that will not do, and nothing was stored.
+    pub fn copy(&mut self) -> Option<Changes> {
+        if self.stored.is_some() || *self.state != PageState::Private || !self.host.len().is_multiple_of(8) {
+            return None;
+        }
+        self.host.store_all(&self.guest);
+        Some(Changes { bytes: self.host.len() as u64, everywhere: true })
+    }
+
     /// Prepares the page for bytes that both may write: from now on it has a twin. No batch that may write it has
     /// been submitted, except for `pending` bytes.
     pub fn share(&mut self, pending: &[Range<usize>]) {

@@ -100,6 +100,13 @@ impl SharedMem {
         unsafe { copy_racing(words.as_ptr().cast(), self.base.as_ptr(), words.len() * 8) };
     }
 
+    /// Stores all bytes of `source`, each read once. Panics unless both have as many, and whole words.
+    pub fn store_all(&self, source: &Self) {
+        assert!(self.len == source.len && self.len.is_multiple_of(8), "whole words of equally much memory");
+        // SAFETY: both are valid by the type invariant. They are different memory, or the same bytes stay.
+        unsafe { copy_racing(source.base.as_ptr(), self.base.as_ptr(), self.len) };
+    }
+
     /// Stores one byte at `offset`.
     pub fn store_byte(&self, offset: usize, value: u8) {
         self.byte(offset).store(value, Ordering::Relaxed);
@@ -154,8 +161,7 @@ impl SharedMem {
     }
 }
 
-/// Copies bytes between memory that others may access at the same moment and memory that they may not. Each byte is read
-/// and written once.
+/// Copies bytes from or to memory that others may access at the same moment. Each byte is read and written once.
 ///
 /// # Safety
 /// `from` is valid for reads of `len` bytes and `to` for writes; they do not overlap, and both are multiples of 8, as is
