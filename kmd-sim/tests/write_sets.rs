@@ -23,9 +23,12 @@ struct Fixture {
 impl Fixture {
     /// A device with one coherent object, which is not mapped.
     fn new() -> Self {
+        Self::reading_back(Readback::Auto)
+    }
+
+    fn reading_back(readback: Readback) -> Self {
         let host = Shared::new(false);
-        let device =
-            Device::new(host.clone(), 1 << 30, TrackerChoice::Only(TrackerKind::Uffd), Readback::Auto);
+        let device = Device::new(host.clone(), 1 << 30, TrackerChoice::Only(TrackerKind::Uffd), readback);
         let context = device.context_create(0);
         let bo = device.bo_create(BLOCK as u64, Sync::Coherent, 0);
         Self { device, host, context, bo }
@@ -118,6 +121,32 @@ fn what_the_cpu_rewrites_each_time_is_stored_around_what_the_device_is_writing()
         [7, 8, 9].map(|at| (read(&guest, at), read(&fixture.memory(), at))),
         [(77, 77), (19, 19), (78, 78)]
     );
+}
+
+#[test]
+fn what_was_left_behind_is_not_opened_unseen() {
+    if Readback::Lazy.probe(TrackerChoice::Auto).is_err() {
+        eprintln!("skipped: faults cannot be served here");
+        return;
+    }
+    let fixture = Fixture::reading_back(Readback::Lazy);
+    let guest = fixture.map();
+    let pages = 0..BLOCK / 4096;
+    for flush in 0..60u8 {
+        if flush % 5 == 0 {
+            pages.clone().for_each(|page| guest.store_byte(page * 4096 + 1, flush));
+        }
+        let seqno = fixture.submit(fixture.writes(0..BLOCK as u64, Extent::Within));
+        pages.clone().for_each(|page| fixture.memory().store_byte(page * 4096, flush));
+        fixture.complete(seqno);
+        fixture.device.open_due();
+        for at in pages.clone().map(|page| page * 4096) {
+            assert_eq!([at, at + 1].map(|at| read(&guest, at)), [flush, flush / 5 * 5]);
+            assert_eq!(read(&fixture.memory(), at + 1), flush / 5 * 5);
+        }
+    }
+    let stats = fixture.device.stats();
+    assert!(stats.pages_opened >= 20 && stats.lazy_faults >= 50, "{stats:?}");
 }
 
 #[test]

@@ -236,6 +236,11 @@ impl Arena {
         !in_core.is_empty() && in_core.into_iter().all(|page| page)
     }
 
+    /// Whether the stretch `index` is cold.
+    pub fn is_cold(&self, index: u64) -> bool {
+        self.cold.test(index)
+    }
+
     /// The stretch `index`, which holds pages, is cold from now on.
     pub fn set_cold(&mut self, index: u64) {
         self.cold.set(index..index + 1);

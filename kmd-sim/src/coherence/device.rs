@@ -130,13 +130,13 @@ impl<H: HostDevice> Device<H> {
     }
 
     /// Opens what the CPU is about to write, so that it need not fault page by page. To be called when the device has been
-    /// given its work, and without the reservation: where touches are served, this one is, too.
+    /// given its work, and without the reservation: where touches are served, those made here are, too.
     ///
     /// What was scanned and is open is reported by the next scan.
     pub fn open_due(&self) {
         if self.opens.swap(false, Ordering::Relaxed) {
-            let due = std::mem::take(&mut self.reserve().opens);
-            due.into_iter().for_each(write_fault);
+            let left = self.reserve().open_due();
+            left.into_iter().for_each(write_fault);
         }
     }
 

@@ -54,13 +54,10 @@ impl<H: HostDevice> State<H> {
 
     /// Notes what is to be opened once the reservation is given back: a touch may have to wait for it.
     fn forecast_opens(&mut self) {
-        let (Some(forecast), Some(tracking)) = (&mut self.forecast, &self.tracking) else { return };
+        let Some(forecast) = &mut self.forecast else { return };
         // What nobody opened is stale by now.
-        self.opens.clear();
-        for run in forecast.end() {
-            self.stats.pages_opened += run.end - run.start;
-            self.opens.push(tracking.arena.application_pages(&run));
-        }
+        self.opens = forecast.end();
+        self.stats.pages_opened += self.opens.iter().map(|run| run.end - run.start).sum::<u64>();
     }
 
     /// Does something that, where there is a recorder, began at `begun`, and records it with what was flushed by it.

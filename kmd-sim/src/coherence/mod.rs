@@ -23,6 +23,7 @@
 //! | `flush` | what the CPU wrote, taken over | `vmwgfx_page_dirty.c` |
 //! | [`cold`] | what nobody touches is not scanned | – |
 //! | [`forecast`] | which pages the CPU will write next | `vmwgfx_page_dirty.c`: the switch of methods |
+//! | `open` | and that they need not fault then | – |
 //! | [`watch`] | writes that land later than they are reported | – |
 //! | [`fence`] | completion | `vmwgfx_fence.c` |
 //! | `guest` | guest pages as a whole: how much memory, and where | – |
@@ -40,6 +41,7 @@ mod guest;
 pub mod image;
 pub mod lazy;
 pub mod merge;
+mod open;
 pub mod page;
 pub mod placed;
 pub mod policy;

@@ -156,6 +156,15 @@ impl Tracker {
         }
     }
 
+    /// Maps those of `pages` that are not mapped so that stores to them do not fault; they are reported by the next call that asks for
+    /// them. Of a tracker whose pages stay open.
+    pub fn open(&self, pages: &Range<Pgoff>) {
+        match self {
+            Self::Uffd(tracker) => tracker.open(pages),
+            Self::Sigsegv(_) | Self::Compare(_) => {}
+        }
+    }
+
     /// The faults of the mapping, if they are served here.
     pub fn faults(&self) -> Option<Faults> {
         match self {

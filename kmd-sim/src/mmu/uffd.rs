@@ -62,6 +62,11 @@ impl Uffd {
         self.pagemap.take_written(view, |offset, len| found(run(first, offset, len)))
     }
 
+    /// Maps those of `pages` that are not mapped, as written: nothing tells whether they will be.
+    pub fn open(&self, pages: &Range<Pgoff>) {
+        self.registration.open_pages(window(self.memory, pages));
+    }
+
     /// The faults of the mapping, if they are served here.
     pub fn faults(&self) -> Option<Faults> {
         let faults = Faults { registration: Arc::clone(&self.registration), memory: self.memory };

@@ -144,10 +144,19 @@ impl Userfaultfd {
     /// Maps those pages of `memory` that the file has and that are not mapped, as not written, and wakes who waits
     /// for them.
     pub fn resume(&self, memory: SharedMem) {
+        self.map(memory, CONTINUE_WP);
+    }
+
+    /// As above, but as written.
+    pub fn open_pages(&self, memory: SharedMem) {
+        self.map(memory, 0);
+    }
+
+    fn map(&self, memory: SharedMem, mode: u64) {
         let mut at = 0;
         while at < memory.len() {
             let rest = memory.slice(at, memory.len() - at);
-            let mut arg = uffdio_continue { range: range(rest), mode: CONTINUE_WP, mapped: 0 };
+            let mut arg = uffdio_continue { range: range(rest), mode, mapped: 0 };
             // SAFETY: the opcode takes and fills a `uffdio_continue`.
             let resume = unsafe { Updater::<CONTINUE, _>::new(&mut arg) };
             // SAFETY: the pages show what the file holds, whichever way they come to be mapped.
