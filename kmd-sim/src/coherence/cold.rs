@@ -31,7 +31,7 @@ const WORTH: u64 = 8;
 /// Pages that are scanned in the time that a call takes, and another that looks for pages behind them.
 pub const CALL: u64 = 2 * CHUNK;
 /// Stretches that must be scanned for any to become cold: fewer cost next to nothing.
-const LEAST: u64 = 16;
+const LEAST: u64 = 8;
 /// Stretches looked at a scan, and those of them that become cold: each takes as long as a hundred scans of it.
 const LOOKS: usize = 16;
 const AT_ONCE: usize = 2;

@@ -32,6 +32,9 @@ impl<H: HostDevice> State<H> {
     }
 
     fn flush_dirty(&mut self) -> Result<()> {
+        if self.tracking.is_none() {
+            return Ok(());
+        }
         self.scan()?;
         let mut dirty_bos = std::mem::take(&mut self.dirty_bos);
         self.watch.begin(&mut dirty_bos);

@@ -168,6 +168,16 @@ impl<H: HostDevice> State<H> {
     fn prepare(&mut self, id: BoId, pieces: &Pieces, late: bool) {
         let Some(bo) = self.bos.get(&id) else { return };
         let mapped = bo.mapped;
+        // What was ready for such a batch before, as most of it was, is so still.
+        let is_shared = |piece: &Piece| {
+            let pages = pages_of(&piece.bytes);
+            let states = bo.mapping.as_ref().map(|mapping| &mapping.pages);
+            let states = states.and_then(|states| states.get(to_usize(pages.start)..to_usize(pages.end)));
+            states.is_some_and(|states| states.iter().all(|state| *state == PageState::Shared))
+        };
+        if mapped && pieces.iter().all(is_shared) {
+            return;
+        }
         // The CPU cannot write what is not mapped, and what it wrote before was flushed.
         let contested = |piece: &&Piece| (mapped || late) && piece.extent == Extent::Within;
         let unshared = self.pages_in(id, pieces.iter().filter(contested), |state| state != PageState::Shared);
