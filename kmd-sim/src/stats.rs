@@ -15,7 +15,8 @@ pub struct Stats {
     pub scan_ns: u64,
     /// Pages the scans reported.
     pub pages_dirty: u64,
-    /// Bytes in them that the CPU had changed; a store of the value that was there is none.
+    /// Bytes in them that the CPU had changed; a store of the value that was there is none. Of a page that is taken to be rewritten, and
+    /// not compared, all.
     pub cpu_bytes_written: u64,
     /// Pages that were not write-protected, since the CPU was about to write them.
     pub pages_opened: u64,
