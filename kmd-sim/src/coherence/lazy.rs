@@ -19,7 +19,7 @@ use rangemap::RangeSet;
 use super::bo::{Bo, BoId};
 use super::policy::{REGION, Region, Way, Window};
 use super::server::Server;
-use super::state::{State, Tracking, nanos_since};
+use super::state::{State, Tracking, nanos_since, objects_at};
 use super::validation::pages_of_all;
 use crate::addr::{PAGE_SIZE, Pgoff, intersection, pages_of};
 use crate::error::Result;
@@ -219,8 +219,7 @@ impl<H: HostDevice> State<H> {
     /// Takes over what was left behind in some pages of the arena.
     pub(super) fn catch_up_in(&mut self, pages: &Range<Pgoff>) {
         let Some(tracking) = &self.tracking else { return };
-        let first = tracking.by_node.range(..=pages.start).next_back().map_or(pages.start, |(node, _)| *node);
-        let ids = tracking.by_node.range(first..pages.end).map(|(_, id)| *id);
+        let ids = objects_at(&tracking.by_node, pages).map(|(_, id)| id);
         for id in ids.filter(|id| self.mapped.contains(id)).collect::<Vec<_>>() {
             let Some(bo) = self.bos.get(&id) else { continue };
             let Some(node) = bo.tbo.node() else { continue };

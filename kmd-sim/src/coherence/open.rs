@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::arena::CHUNK;
 use super::bo::Bo;
-use super::state::{State, Tracking};
+use super::state::{State, Tracking, objects_at};
 use crate::addr::{PAGE_SIZE, Pgoff, intersection};
 use crate::svga::HostDevice;
 use crate::sys::memory::SharedMem;
@@ -23,9 +23,8 @@ impl<H: HostDevice> State<H> {
         let mut left = Vec::new();
         for run in std::mem::take(&mut self.opens) {
             let Some(tracking) = &self.tracking else { break };
-            let first = tracking.by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
-            for (_, id) in tracking.by_node.range(first..run.end) {
-                let Some(bo) = self.bos.get(id) else { continue };
+            for (_, id) in objects_at(&tracking.by_node, &run) {
+                let Some(bo) = self.bos.get(&id) else { continue };
                 let Some(node) = bo.tbo.node().filter(|node| node.start < run.end && run.start < node.end)
                 else {
                     continue;

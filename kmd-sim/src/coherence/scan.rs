@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::cold;
 use super::forecast::Forecast;
-use super::state::{State, Tracking, nanos_since};
+use super::state::{State, Tracking, nanos_since, objects_at};
 use crate::addr::Pgoff;
 use crate::error::Result;
 use crate::mmu::Mmu;
@@ -45,12 +45,10 @@ impl<H: HostDevice> State<H> {
         let (bos, dirty_bos, colds) = (&self.bos, &mut self.dirty_bos, &mut self.cold);
         let mut pages = 0;
         let mut report = |run: Range<Pgoff>| {
-            // From the object the run starts in, or the next one, upwards.
-            let from = by_node.range(..=run.start).next_back().map_or(run.start, |(node, _)| *node);
-            for (node, id) in by_node.range(from..run.end) {
-                let reached = bos.get(id).is_some_and(|bo| run.start < node + bo.tbo.num_pages());
-                if reached && dirty_bos.last() != Some(id) {
-                    dirty_bos.push(*id);
+            for (node, id) in objects_at(by_node, &run) {
+                let reached = bos.get(&id).is_some_and(|bo| run.start < node + bo.tbo.num_pages());
+                if reached && dirty_bos.last() != Some(&id) {
+                    dirty_bos.push(id);
                 }
             }
             pages += run.end - run.start;

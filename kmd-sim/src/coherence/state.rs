@@ -71,6 +71,15 @@ impl Tracking {
     }
 }
 
+/// The objects from the one that some pages of the arena start in, or the next one, upwards. The first may end before.
+pub(super) fn objects_at<'a>(
+    by_node: &'a BTreeMap<Pgoff, BoId>,
+    pages: &Range<Pgoff>,
+) -> impl Iterator<Item = (Pgoff, BoId)> + use<'a> {
+    let from = by_node.range(..=pages.start).next_back().map_or(pages.start, |(node, _)| *node);
+    by_node.range(from..pages.end).map(|(node, id)| (*node, *id))
+}
+
 /// The pages of a coherent object that was mapped.
 pub(super) struct Pages<'a> {
     tbo: &'a BufferObject,
