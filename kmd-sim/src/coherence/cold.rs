@@ -18,7 +18,8 @@
 use std::ops::Range;
 
 use super::arena::{Arena, CHUNK};
-use super::state::{State, Tracking};
+use super::state::State;
+use super::tracking::Tracking;
 use crate::addr::Pgoff;
 use crate::error::Result;
 use crate::svga::HostDevice;

@@ -10,6 +10,7 @@
 //! | [`placed`] | objects mapped where the application wants them | – |
 //! | [`bound`] | resources on them | `vmwgfx_resource.c` |
 //! | [`state`] | a device, and the life of its objects | `vmwgfx_drv.c` |
+//! | [`tracking`] | their pages, and who finds out what the CPU wrote | – |
 //! | [`device`] | flush at submission, pull at completion | `vmwgfx_execbuf.c` |
 //! | [`gathered`] | what a scan found, for the trackers of objects | – |
 //! | [`write_set`] | what a batch may write, in bytes | – |
@@ -51,6 +52,7 @@ pub mod readback;
 mod scan;
 pub mod server;
 pub mod state;
+pub mod tracking;
 pub mod twin;
 pub mod validation;
 pub mod watch;

@@ -12,7 +12,8 @@ use std::ops::Range;
 
 use super::arena::CHUNK;
 use super::bo::Bo;
-use super::state::{State, Tracking, objects_at};
+use super::state::State;
+use super::tracking::{Tracking, objects_at};
 use crate::addr::{PAGE_SIZE, Pgoff, intersection};
 use crate::svga::HostDevice;
 use crate::sys::memory::SharedMem;

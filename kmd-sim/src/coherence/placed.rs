@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::bo::{BoId, Sync};
-use super::state::{State, Tracking};
+use super::state::State;
+use super::tracking::Tracking;
 use crate::addr::{PAGE_SIZE, Pgoff, pages_of};
 use crate::error::{Error, Result};
 use crate::svga::HostDevice;

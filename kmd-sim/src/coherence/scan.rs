@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use super::cold;
 use super::forecast::Forecast;
-use super::state::{State, Tracking, nanos_since, objects_at};
+use super::state::{State, nanos_since};
+use super::tracking::{Tracking, objects_at};
 use crate::addr::Pgoff;
 use crate::error::Result;
 use crate::mmu::Mmu;
