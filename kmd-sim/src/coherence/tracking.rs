@@ -1,6 +1,6 @@
 //! The pages of a device's objects: who keeps them, and who tracks them.
 //!
-//! Nothing is installed in a process before a coherent object is mapped; then [`Tracking`] is made, once.
+//! Nothing is installed in a process before a coherent object is mapped; what that takes is made then, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
