@@ -1,7 +1,8 @@
-//! Baselines: what did not pass when the CTS was last run in earnest, for each version of the host's driver and of the CTS.
+//! Baselines: what did not pass when the CTS was last run in earnest, for each version of the host's driver
+//! and of the CTS.
 //!
-//! A file a side, in the format of `deqp_runner`'s `failures.csv`. Cases whose native result changed when they
-//! were run again are noted as `Flake`: nothing that happens to them later is held against Lockstep.
+//! A file a side, in the format of `deqp_runner`'s `failures.csv`. Cases whose native result changed when
+//! they were run again are noted as `Flake`: nothing that happens to them later is held against Lockstep.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -8,8 +8,8 @@ use regex::Regex;
 
 /// Runs the Vulkan CTS natively and on Lockstep, side by side.
 ///
-/// Exit status: 0 if nothing that passes natively does worse on Lockstep, 1 if something does, 2 if the run was
-/// impossible, 130 if it was stopped; the same command goes on with a run that was stopped or killed.
+/// Exit status: 0 if nothing that passes natively does worse on Lockstep, 1 if something does, 2 if the run
+/// was impossible, 130 if it was stopped; the same command goes on with a run that was stopped or killed.
 #[derive(Debug, Parser)]
 #[command(version, args_override_self = true)]
 pub struct Cli {
@@ -83,7 +83,8 @@ pub struct RunArgs {
     /// An argument that deqp-vk gets before all others (repeatable)
     #[arg(long, allow_hyphen_values = true)]
     pub deqp_arg: Vec<String>,
-    /// Cases to run, of which the preset's are taken: one a line, or a mustpass file; default: all the binary has
+    /// Cases to run, of which the preset's are taken: one a line, or a mustpass file; default: all the binary
+    /// has
     #[arg(long)]
     pub caselist: Option<PathBuf>,
     /// Runs only cases that this regular expression matches
@@ -113,7 +114,8 @@ pub struct RunArgs {
     /// How often each case that differs is run alone on each side
     #[arg(long, default_value_t = 5)]
     pub reruns: usize,
-    /// Lockstep's options to run with, in all combinations: profile=paravirtual,unified tracker=uffd,compare,sigsegv
+    /// Lockstep's options to run with, in all combinations: profile=paravirtual,unified
+    /// tracker=uffd,compare,sigsegv
     #[arg(long, num_args = 1..)]
     pub matrix: Vec<String>,
     /// Starts over where an earlier run could go on
@@ -127,7 +129,8 @@ pub struct RunArgs {
     pub write_baseline: bool,
 }
 
-/// Parses a regular expression. The library's errors draw arrows over several lines; the last one says what is wrong.
+/// Parses a regular expression. The library's errors draw arrows over several lines; the last one says what
+/// is wrong.
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string().lines().last().unwrap_or_default().trim().to_owned())
 }

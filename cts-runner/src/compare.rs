@@ -13,7 +13,8 @@ use crate::verdict::Verdict;
 /// The name of the file with a side's results.
 pub const RESULTS: &str = "results.csv";
 
-/// Compares what lies at two paths, side by side where they have several. The names tell what a verdict is about.
+/// Compares what lies at two paths, side by side where they have several. The names tell what a verdict is
+/// about.
 pub fn compare(a: &Path, b: &Path) -> Result<Vec<(String, Verdict)>> {
     let (a, b) = (find(a)?, find(b)?);
     let common: Vec<_> = match (a.len(), b.len()) {

@@ -60,7 +60,8 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Returns the host's driver: the one given, else the one Lockstep would be told of, else lavapipe, else the only one.
+    /// Returns the host's driver: the one given, else the one Lockstep would be told of, else lavapipe, else
+    /// the only one.
     pub fn host(manifest: Option<&Path>) -> Result<Self> {
         if let Some(manifest) = manifest {
             return Self::read(manifest);

@@ -1,7 +1,7 @@
 //! The journal: all results of a run, appended as they come, so that a run that was killed can go on.
 //!
-//! One line of JSON for each entry, written at once and synced. A line that was cut by a kill or a full disk is
-//! dropped when the journal is opened again; what it told of is run again.
+//! One line of JSON for each entry, written at once and synced. A line that was cut by a kill or a full disk
+//! is dropped when the journal is opened again; what it told of is run again.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};

@@ -1,7 +1,8 @@
 //! Runs the Vulkan CTS natively and on Lockstep, side by side.
 //!
-//! deqp-vk is run on the host's own driver and on Lockstep over it, piece by piece in turns. What it says is parsed, and
-//! crashes and time-outs are blamed on cases, by `deqp_runner`, whose status words and file formats are used throughout.
+//! deqp-vk is run on the host's own driver and on Lockstep over it, piece by piece in turns. What it says is
+//! parsed, and crashes and time-outs are blamed on cases, by `deqp_runner`, whose status words and file
+//! formats are used throughout.
 //!
 //! | module | subject |
 //! |---|---|

@@ -1,8 +1,9 @@
 //! A stand-in for deqp-vk: the last word of a case's name says how the case behaves.
 //!
 //! `dEQP-VK.memory.mapping.crash` crashes; `...lockstep_crash` crashes on Lockstep and passes natively,
-//! `...native_crash` the other way round. What follows a behaviour behind an underscore only makes names differ:
-//! `pass_1`, `pass_2`. Cases that must remember something between processes do so in the directory `MOCK_STATE`.
+//! `...native_crash` the other way round. What follows a behaviour behind an underscore only makes names
+//! differ: `pass_1`, `pass_2`. Cases that must remember something between processes do so in the directory
+//! `MOCK_STATE`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,8 +1,8 @@
 //! Standard output of deqp, line by line, for the parser of `deqp_runner`.
 //!
-//! The library blames crashes and time-outs on the case that runs. Its own line parser for deqp gives up at a status it
-//! does not know, which would cost the results of a whole group; this one calls that a failure, and keeps what the
-//! cases said.
+//! The library blames crashes and time-outs on the case that runs. Its own line parser for deqp gives up at a
+//! status it does not know, which would cost the results of a whole group; this one calls that a failure, and
+//! keeps what the cases said.
 
 use std::collections::HashMap;
 

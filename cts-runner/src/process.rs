@@ -1,9 +1,9 @@
 //! One supervised child process: bounded output, a time limit for each case, and nothing left behind.
 //!
-//! The child leads a process group of its own, has no standard input, and dies with the runner, however the runner
-//! dies. Its standard output is read through [`Read`] line by line: long lines are cut, what is no UTF-8 is
-//! replaced, and floods are dropped except for the lines that mark cases. The time limit starts anew with every
-//! case. On drop the whole group is killed and the child reaped.
+//! The child leads a process group of its own, has no standard input, and dies with the runner, however the
+//! runner dies. Its standard output is read through [`Read`] line by line: long lines are cut, what is no
+//! UTF-8 is replaced, and floods are dropped except for the lines that mark cases. The time limit starts anew
+//! with every case. On drop the whole group is killed and the child reaped.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -139,8 +139,8 @@ impl<'a> Supervised<'a> {
         })
     }
 
-    /// Waits until the child has ended, kills what is left of its group, and returns how it ended and the end of its
-    /// standard error.
+    /// Waits until the child has ended, kills what is left of its group, and returns how it ended and the end
+    /// of its standard error.
     pub fn finish(mut self) -> io::Result<(End, String)> {
         // Whoever read standard output may have stopped early.
         let mut sink = [0; 4096];
@@ -169,7 +169,8 @@ impl<'a> Supervised<'a> {
         Ok(status)
     }
 
-    /// Waits for output, for the child's end, or for a reason to end it. Returns whether the child is still there.
+    /// Waits for output, for the child's end, or for a reason to end it. Returns whether the child is still
+    /// there.
     fn wait(&mut self) -> io::Result<bool> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(self.give_up(End::Stopped));

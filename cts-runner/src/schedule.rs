@@ -23,7 +23,8 @@ fn available_memory(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
-/// Does `jobs` in their order on several threads: `work` gets the worker's number, `done` runs on this thread.
+/// Does `jobs` in their order on several threads: `work` gets the worker's number, `done` runs on this
+/// thread.
 ///
 /// The first error ends it all: `stop` is set, so that what runs ends soon.
 pub fn parallel<J: Sync, R: Send>(

@@ -130,7 +130,8 @@ fn plan(preset: Preset, args: &RunArgs, deqp: Deqp, output: &Output, stop: &Atom
     })
 }
 
-/// Goes on with the journal of the same run, or begins one; an earlier other run is set aside, never overwritten.
+/// Goes on with the journal of the same run, or begins one; an earlier other run is set aside, never
+/// overwritten.
 fn journal(output: &Output, plan: Plan, fresh: bool) -> Result<Journal> {
     let path = output.file(FILE);
     if let Some(earlier) = Journal::open(&path)? {
@@ -181,7 +182,8 @@ fn run_pieces(setup: &Setup<'_>, journal: &mut Journal, jobs: usize) -> Result<(
     )
 }
 
-/// One case alone. The last attempt on Lockstep is traced and counts for nothing: tracing changes what happens when.
+/// One case alone. The last attempt on Lockstep is traced and counts for nothing: tracing changes what
+/// happens when.
 struct Alone {
     side: usize,
     attempt: usize,

@@ -92,8 +92,8 @@ impl Group {
         }
     }
 
-    /// Returns how many times longer a side takes for the same work, if that is long enough to tell. What only one of
-    /// the two supports is not the same.
+    /// Returns how many times longer a side takes for the same work, if that is long enough to tell. What
+    /// only one of the two supports is not the same.
     pub fn ratio(&self, side: usize) -> Option<f64> {
         let (native, ours) = self.alike[side];
         (native > MEASURABLE).then(|| ours / native)

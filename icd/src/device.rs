@@ -58,8 +58,8 @@ pub struct DeviceState {
     pub command_pools: CommandPools,
     /// Whether memory may be bound to resources by a queue, behind waits of its own.
     pub sparse: bool,
-    /// Whether a batch can reach what is bound after its submission: by an address it reads while it runs, or by
-    /// sparse binding.
+    /// Whether a batch can reach what is bound after its submission: by an address it reads while it runs, or
+    /// by sparse binding.
     reaches_later: bool,
     /// How many objects of emulated memory there are.
     pub emulated: AtomicU64,
@@ -277,7 +277,8 @@ impl DeviceState {
         self.km.retire_completed().map_err(vk_result)
     }
 
-    /// Makes device writes visible to the CPU as far as they have got, for reports from the middle of a batch.
+    /// Makes device writes visible to the CPU as far as they have got, for reports from the middle of a
+    /// batch.
     pub fn pull_in_flight(&self) -> Result<(), vk::Result> {
         match self.dma() {
             Some(dma) => dma.wait_in_flight().and_then(|()| self.retire_completed()),

@@ -2,8 +2,8 @@
 //!
 //! An extension that could map, submit, signal or wait behind Lockstep's back is implemented or not
 //! advertised. Each group names the reason why its members may pass; what is in no group does not, and why
-//! stands in `docs/verdicts.toml`. An extension passes only if ash knows it: the structures of others would be
-//! left out of chains. `docs/verdicts.md` is the whole table, with what is done about each command.
+//! stands in `docs/verdicts.toml`. An extension passes only if ash knows it: the structures of others would
+//! be left out of chains. `docs/verdicts.md` is the whole table, with what is done about each command.
 
 use std::ffi::CStr;
 
@@ -307,7 +307,8 @@ const DEVICE: &[Group] = &[
 /// `VK_KHR_map_memory2`, which Lockstep gives on every host.
 pub const MAP_MEMORY2: &CStr = c"VK_KHR_map_memory2";
 
-/// `VK_EXT_map_memory_placed`, which is Lockstep's own whatever the host has: guest pages are placed, not host memory.
+/// `VK_EXT_map_memory_placed`, which is Lockstep's own whatever the host has: guest pages are placed, not
+/// host memory.
 pub const MAP_MEMORY_PLACED: &CStr = c"VK_EXT_map_memory_placed";
 
 /// Extensions that Lockstep gives on every host.

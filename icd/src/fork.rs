@@ -1,7 +1,8 @@
 //! `fork(2)`: a child sees what the device wrote.
 //!
-//! What was left behind until the application touches it ([`kmd_sim::uapi::Readback`]) follows at the last moment before
-//! a fork: nobody serves the faults of a child. One that shares its parent's memory (`vfork`) has them served.
+//! What was left behind until the application touches it ([`kmd_sim::uapi::Readback`]) follows at the last
+//! moment before a fork: nobody serves the faults of a child. One that shares its parent's memory (`vfork`)
+//! has them served.
 
 use std::sync::Once;
 

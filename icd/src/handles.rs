@@ -3,9 +3,9 @@
 //! The handles are the host driver's own. It may give the same value again after a destroy, so entries
 //! die with their object.
 //!
-//! A lock for each table, since the maps of libraries that need none keep a number for each thread in thread-local
-//! storage, and panic when an application calls Vulkan from a destructor at exit. What polls or records does not
-//! come here.
+//! A lock for each table, since the maps of libraries that need none keep a number for each thread in
+//! thread-local storage, and panic when an application calls Vulkan from a destructor at exit. What polls or
+//! records does not come here.
 
 use std::hash::Hash;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};

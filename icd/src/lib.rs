@@ -30,7 +30,8 @@
 //!
 //! # Lock order
 //! The contents of a descriptor set or pool (one at a time), then handle tables (each for one lookup, none
-//! while another is held), then the kernel driver's reservation. No lock is held across a call of the host driver that may wait.
+//! while another is held), then the kernel driver's reservation. No lock is held across a call of the host
+//! driver that may wait.
 
 #![deny(unsafe_code)]
 #![expect(

@@ -1,21 +1,22 @@
 //! The table of memory types, and its translation to the host's and back (specification chapter
 //! "Memory Allocation", "Device Memory Properties").
 //!
-//! Profile `paravirtual`: device-only types, emulated coherent types, and a type that the application flushes and
-//! invalidates. Emulated types stand over each host type that is visible and coherent, so that what the host
-//! promises of its coherent types holds of ours: a type is offered for a resource exactly when the host type
-//! behind it is.
+//! Profile `paravirtual`: device-only types, emulated coherent types, and a type that the application flushes
+//! and invalidates. Emulated types stand over each host type that is visible and coherent, so that what the
+//! host promises of its coherent types holds of ours: a type is offered for a resource exactly when the host
+//! type behind it is.
 //!
-//! Programs that take the first type they like among the visible ones, and never flush, are many. They are meant
-//! to find a coherent type, whatever they like, as far as the specification's order of types allows
+//! Programs that take the first type they like among the visible ones, and never flush, are many. They are
+//! meant to find a coherent type, whatever they like, as far as the specification's order of types allows
 //! (docs/decisions/0001).
 //!
-//! Profile `unified`: the emulated types are `DEVICE_LOCAL` where the host's are, and there is no explicit type.
+//! Profile `unified`: the emulated types are `DEVICE_LOCAL` where the host's are, and there is no explicit
+//! type.
 //!
 //! Profile `mirror`: the host's own types, with its coherent ones emulated.
 //!
-//! With transport `dma` any host type can stand behind an emulated one. `auto` uses it for types that the CPU does not
-//! see, or only through the bus.
+//! With transport `dma` any host type can stand behind an emulated one. `auto` uses it for types that the CPU
+//! does not see, or only through the bus.
 //!
 //! A type is `DEVICE_LOCAL` if and only if its heap is. Where the host type's heap is and ours must not be,
 //! the table has a second heap of the same size beside it.
@@ -302,9 +303,9 @@ impl MemoryTypes {
         properties
     }
 
-    /// Translates a budget the host filled in, heap by heap. A heap beside the host's shares its use. Guest pages and
-    /// twins, `guest` bytes, are system memory: they count in the first heap that is not local to the device, or where
-    /// all memory is one, in that.
+    /// Translates a budget the host filled in, heap by heap. A heap beside the host's shares its use. Guest
+    /// pages and twins, `guest` bytes, are system memory: they count in the first heap that is not local to
+    /// the device, or where all memory is one, in that.
     pub fn translate_budget(&self, budget: &mut vk::PhysicalDeviceMemoryBudgetPropertiesEXT<'_>, guest: u64) {
         let host = *budget;
         budget.heap_budget = [0; vk::MAX_MEMORY_HEAPS];
@@ -370,7 +371,8 @@ mod tests {
         assert_eq!(heaps.memory_heaps[1].size, 1 << 30);
     }
 
-    /// The type an allocator takes that wants `required` and counts missing `preferred` flags; the first wins.
+    /// The type an allocator takes that wants `required` and counts missing `preferred` flags; the first
+    /// wins.
     fn chosen(table: &MemoryTypes, required: Flags, preferred: Flags) -> Kind {
         let fits = table.types.iter().filter(|t| t.flags.contains(required));
         fits.min_by_key(|t| (preferred & !t.flags).as_raw().count_ones()).unwrap().kind

@@ -1,5 +1,5 @@
-//! What the host is asked for when a device is created: what the application asks for, and what Lockstep needs itself
-//! (specification chapter "Devices and Queues").
+//! What the host is asked for when a device is created: what the application asks for, and what Lockstep
+//! needs itself (specification chapter "Devices and Queues").
 
 #![allow(unsafe_code, reason = "reads create infos, asks the host driver")]
 

@@ -1,9 +1,9 @@
 //! Batches on their way to the host.
 //!
-//! A batch that may write guest memory, or hold up one that does, signals a timeline of Lockstep's own, one value each.
-//! What tells the application that the batch completed (its semaphores, the fence of the submission) must
-//! not be seen before that value: it is signalled by a later batch of the same submission, since signal
-//! operations of a queue happen in order.
+//! A batch that may write guest memory, or hold up one that does, signals a timeline of Lockstep's own, one
+//! value each. What tells the application that the batch completed (its semaphores, the fence of the
+//! submission) must not be seen before that value: it is signalled by a later batch of the same submission,
+//! since signal operations of a queue happen in order.
 
 #![allow(unsafe_code, reason = "reads the application's arrays")]
 

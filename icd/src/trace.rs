@@ -1,8 +1,8 @@
-//! `LOCKSTEP_TRACE`: a timeline in the trace-event format that Perfetto and chrome://tracing read, written when a
-//! device is destroyed and when the process exits.
+//! `LOCKSTEP_TRACE`: a timeline in the trace-event format that Perfetto and chrome://tracing read, written
+//! when a device is destroyed and when the process exits.
 //!
-//! [`kmd_sim::trace`] records; here are the names of commands, and the file. Commands that only ask how far something
-//! has got are not recorded, since applications ask for long; what they bring to the CPU is.
+//! [`kmd_sim::trace`] records; here are the names of commands, and the file. Commands that only ask how far
+//! something has got are not recorded, since applications ask for long; what they bring to the CPU is.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

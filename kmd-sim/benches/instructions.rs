@@ -1,5 +1,5 @@
-//! Instructions that tracking takes, counted by Callgrind: the same on any machine. `make bench-instructions` runs
-//! it and makes a table of cost per page.
+//! Instructions that tracking takes, counted by Callgrind: the same on any machine. `make bench-instructions`
+//! runs it and makes a table of cost per page.
 //!
 //! Each case runs for several numbers of pages, so that two of them give a slope.
 

@@ -1,5 +1,5 @@
-//! What a scan of the process's real page tables costs: nanoseconds a page, clean and dirty, through userfaultfd
-//! and `PAGEMAP_SCAN`. Prints a table; twice the pages ought to take twice the time.
+//! What a scan of the process's real page tables costs: nanoseconds a page, clean and dirty, through
+//! userfaultfd and `PAGEMAP_SCAN`. Prints a table; twice the pages ought to take twice the time.
 //!
 //! Times of one run can be compared with each other, and with nothing else.
 

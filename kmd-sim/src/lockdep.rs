@@ -4,9 +4,9 @@
 //! say is checked while the machine runs, as lockdep does, and kept as a [`Splat`].
 //!
 //! # Lock order
-//! `cmdbuf_mutex` → `mmap_lock` → reservation → `binding_mutex` → `i_mmap_rwsem` → page-table lock. Under
-//! a reservation nobody may take `mmap_lock`, and so copy from or to user memory. Reservations nest, by ww-mutex
-//! rules; page-table locks nest in a fork. Nothing sleeps under a page-table lock.
+//! `cmdbuf_mutex` → `mmap_lock` → reservation → `binding_mutex` → `i_mmap_rwsem` → page-table lock. Under a
+//! reservation nobody may take `mmap_lock`, and so copy from or to user memory. Reservations nest, by
+//! ww-mutex rules; page-table locks nest in a fork. Nothing sleeps under a page-table lock.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};

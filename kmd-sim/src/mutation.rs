@@ -1,5 +1,5 @@
-//! Faults put in on purpose, in builds with `--cfg lockstep_mutation`: `LOCKSTEP_MUTATION` names what is left out, and
-//! some test must notice (`scripts/mutations`).
+//! Faults put in on purpose, in builds with `--cfg lockstep_mutation`: `LOCKSTEP_MUTATION` names what is left
+//! out, and some test must notice (`scripts/mutations`).
 
 use std::cell::Cell;
 use std::sync::LazyLock;

@@ -15,8 +15,8 @@ pub struct Stats {
     pub scan_ns: u64,
     /// Pages the scans reported.
     pub pages_dirty: u64,
-    /// Bytes in them that the CPU had changed; a store of the value that was there is none. Of a page that is taken to be rewritten, and
-    /// not compared, all.
+    /// Bytes in them that the CPU had changed; a store of the value that was there is none. Of a page that is
+    /// taken to be rewritten, and not compared, all.
     pub cpu_bytes_written: u64,
     /// Pages that were not write-protected, since the CPU was about to write them.
     pub pages_opened: u64,
@@ -48,7 +48,8 @@ pub struct Stats {
     pub bytes_pulled: u64,
     /// Time spent comparing and storing them.
     pub pull_ns: u64,
-    /// Pages that were left behind: taken out of the application's page tables, to follow when it touches them.
+    /// Pages that were left behind: taken out of the application's page tables, to follow when it touches
+    /// them.
     pub pages_zapped: u64,
     /// Touches of pages that were not in its page tables.
     pub lazy_faults: u64,

@@ -1,11 +1,12 @@
 //! A timeline of what the driver does: records of one size in memory that is set aside beforehand.
 //!
-//! Who records takes the next place by one atomic addition, fills it, and publishes it with its first word. Nothing
-//! waits, allocates or locks, so the thread that serves touches may record, too. When the memory is full, what
-//! comes later is lost and counted. Nothing is overwritten: a record that is published stays as it is.
+//! Who records takes the next place by one atomic addition, fills it, and publishes it with its first word.
+//! Nothing waits, allocates or locks, so the thread that serves touches may record, too. When the memory is
+//! full, what comes later is lost and counted. Nothing is overwritten: a record that is published stays as it
+//! is.
 //!
-//! Without [`begin`] there is no memory, and each event costs a look at whether there is. The driver above has events
-//! of its own ([`CALLERS`]), and writes them all.
+//! Without [`begin`] there is no memory, and each event costs a look at whether there is. The driver above
+//! has events of its own ([`CALLERS`]), and writes them all.
 
 use std::cell::Cell;
 use std::time::Instant;

@@ -48,14 +48,14 @@ impl<H: HostDevice> Device<H> {
         self.reserve().bo_map(&self.host, bo)
     }
 
-    /// Maps the pages of `bytes` of an object that is not mapped at `place`, or where there is room. Once it is unmapped
-    /// the addresses are in use for nothing else.
+    /// Maps the pages of `bytes` of an object that is not mapped at `place`, or where there is room. Once it
+    /// is unmapped the addresses are in use for nothing else.
     pub fn bo_map_placed(&self, bo: BoId, bytes: Range<u64>, place: Option<Place>) -> Result<SharedMem> {
         self.reserve().bo_map_placed(&self.host, bo, bytes, place)
     }
 
-    /// The bytes of an object whose memory has an image ([`HostDevice::is_image`]) that must be put there before
-    /// the object is mapped: the device may have written them.
+    /// The bytes of an object whose memory has an image ([`HostDevice::is_image`]) that must be put there
+    /// before the object is mapped: the device may have written them.
     pub fn bo_missing(&self, bo: BoId) -> Vec<Range<u64>> {
         self.reserve().missing(bo)
     }
@@ -65,8 +65,8 @@ impl<H: HostDevice> Device<H> {
         self.reserve().bo_unmap(bo);
     }
 
-    /// Unmaps an object that was mapped by [`Self::bo_map_placed`] and keeps others out of where it was. If that fails,
-    /// it stays mapped.
+    /// Unmaps an object that was mapped by [`Self::bo_map_placed`] and keeps others out of where it was. If
+    /// that fails, it stays mapped.
     pub fn bo_unmap_reserve(&self, bo: BoId) -> Result<Place> {
         self.reserve().bo_unmap_reserve(bo)
     }
@@ -86,8 +86,8 @@ impl<H: HostDevice> Device<H> {
         self.reserve().resource_attach(bo, id, bytes, access);
     }
 
-    /// The address of the resource that starts at `offset` was given out: whoever writes by address may write it,
-    /// batches in flight included.
+    /// The address of the resource that starts at `offset` was given out: whoever writes by address may write
+    /// it, batches in flight included.
     pub fn resource_give_address(&self, bo: BoId, id: ResourceId, offset: u64) {
         self.reserve().resource_give_address(bo, id, offset);
     }
@@ -97,11 +97,11 @@ impl<H: HostDevice> Device<H> {
         self.reserve().resource_detach(bo, id, offset);
     }
 
-    /// Brings guest pages up to date that are so only when they are touched: for who looks at them in a way that
-    /// cannot be served, a forked child.
+    /// Brings guest pages up to date that are so only when they are touched: for who looks at them in a way
+    /// that cannot be served, a forked child.
     ///
-    /// May be called wherever the application can: where it takes the reservation, no signal handler interrupts who
-    /// has it.
+    /// May be called wherever the application can: where it takes the reservation, no signal handler
+    /// interrupts who has it.
     pub fn catch_up(&self) {
         if self.serves_faults() {
             self.reserve().catch_up();

@@ -1,8 +1,8 @@
 //! Which kernel the soft machine behaves like.
 //!
 //! A [`Profile`] is a kernel that was released, or posted: rules that changed without having been wrong. A
-//! *quirk* is a defect. All quirks are off by default in every profile, so that the default is what the series
-//! means to do; with one on, the machine loses bytes the way upstream does.
+//! *quirk* is a defect. All quirks are off by default in every profile, so that the default is what the
+//! series means to do; with one on, the machine loses bytes the way upstream does.
 
 /// A state of the series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

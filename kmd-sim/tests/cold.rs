@@ -15,7 +15,8 @@ const STRETCH: usize = 512;
 /// More than is scanned for next to nothing.
 const STRETCHES: usize = 20;
 const PAGES: usize = STRETCHES * STRETCH;
-/// Pages from one that is written to the next, where few are, of which there are more than are scanned for next to nothing.
+/// Pages from one that is written to the next, where few are, of which there are more than are scanned for
+/// next to nothing.
 const SPACING: usize = 3 * STRETCH;
 const FIRST: usize = STRETCH + 5;
 const SPARSE: usize = 20 * SPACING;
@@ -172,7 +173,8 @@ fn what_another_thread_stores_is_seen_whenever_a_stretch_becomes_cold() {
             let mut last = 0;
             while last < FLUSHES {
                 let now = flushes.load(Ordering::Acquire);
-                // While a flush is under way. Some are idle for long enough, some for hardly that long, some never.
+                // While a flush is under way. Some are idle for long enough, some for hardly that long, some
+                // never.
                 for (index, stored) in stored.iter().enumerate() {
                     let pause = 40 + 30 * index as u64;
                     if now / pause != last / pause {

@@ -1,4 +1,5 @@
-//! Pages that are written in rhythms of all kinds, which begin, stop and change: what is forecast may cost time, but no byte.
+//! Pages that are written in rhythms of all kinds, which begin, stop and change: what is forecast may cost
+//! time, but no byte.
 
 mod memory_host;
 

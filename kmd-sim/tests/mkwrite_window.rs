@@ -1,11 +1,11 @@
 //! A minimal reproducer for a store that vmwgfx can lose (quirk Q-16).
 //!
-//! `vmw_bo_vm_mkwrite` records the page and gives the reservation back. Only then does the core make the entry
-//! writable (`finish_mkwrite_fault`), if it is what it was. In between, a submission can reserve the
-//! object, find the record, write-protect what is inside of the bounds (the entry is read-only already, so it does not
-//! change) and upload the page: the record is gone. The core finds the entry unchanged and makes it writable
-//! and dirty. The store that follows is on no record; the mkwrite method does not look at dirty bits, and so
-//! the device never sees it.
+//! `vmw_bo_vm_mkwrite` records the page and gives the reservation back. Only then does the core make the
+//! entry writable (`finish_mkwrite_fault`), if it is what it was. In between, a submission can reserve the
+//! object, find the record, write-protect what is inside of the bounds (the entry is read-only already, so it
+//! does not change) and upload the page: the record is gone. The core finds the entry unchanged and makes it
+//! writable and dirty. The store that follows is on no record; the mkwrite method does not look at dirty
+//! bits, and so the device never sees it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -272,8 +272,8 @@ fn without_the_nested_flush_the_second_walker_returns_too_early() {
     explore(|| two_walkers(Upstream::fixed(Profile::V5Mail)));
 }
 
-/// A store to a page that is mapped read-only, while a batch fills the surface and another one uploads what is on
-/// record: the device's bytes beside the store survive.
+/// A store to a page that is mapped read-only, while a batch fills the surface and another one uploads what
+/// is on record: the device's bytes beside the store survive.
 fn fault_against_a_batch_that_writes(upstream: Upstream) {
     const VIEW: ViewId = ViewId(0);
     let system = Arc::new(SoftSystem::new(upstream));

@@ -1,4 +1,5 @@
-//! JUnit XML: a suite for each of Lockstep's sides, in which what is worse than native, or than the baseline, fails.
+//! JUnit XML: a suite for each of Lockstep's sides, in which what is worse than native, or than the baseline,
+//! fails.
 
 use std::collections::HashMap;
 use std::time::Duration;

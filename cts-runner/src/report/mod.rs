@@ -1,4 +1,5 @@
-//! The reports of a run: `results.csv` for each side, `junit.xml`, `report.html`, and the table as `table.md`.
+//! The reports of a run: `results.csv` for each side, `junit.xml`, `report.html`, and the table as
+//! `table.md`.
 
 mod chart;
 mod html;

@@ -34,7 +34,8 @@ fn a_killed_run_goes_on_and_ends_with_the_same_results() {
 
 #[test]
 fn a_stopped_run_says_so_and_goes_on() {
-    // It keeps signals back until an interceptor runs, and none does while the runner waits in system calls of its own.
+    // It keeps signals back until an interceptor runs, and none does while the runner waits in system calls
+    // of its own.
     if std::env::var_os("TSAN_OPTIONS").is_some() {
         println!("skipped: ThreadSanitizer keeps the signal back");
         return;

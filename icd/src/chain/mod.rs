@@ -68,8 +68,9 @@ impl Chain {
         unsafe { Self::copy(p_next, generated::size_in_device_create_info) }
     }
 
-    /// Copies the nodes of a chain of `VkSubmitInfo`, but for those that count semaphores: that of timeline values
-    /// is made anew with the semaphores, and that of device groups says nothing where each device is a group.
+    /// Copies the nodes of a chain of `VkSubmitInfo`, but for those that count semaphores: that of timeline
+    /// values is made anew with the semaphores, and that of device groups says nothing where each device is a
+    /// group.
     ///
     /// # Safety
     /// `p_next` is a valid chain.
@@ -96,7 +97,8 @@ impl Chain {
         unsafe { Self::copy(p_next, |s_type| is_known(s_type).then_some(size)) }
     }
 
-    /// Copies the nodes of a chain of `VkMemoryAllocateInfo` that do not tie the memory to a resource or to others.
+    /// Copies the nodes of a chain of `VkMemoryAllocateInfo` that do not tie the memory to a resource or to
+    /// others.
     ///
     /// # Safety
     /// `p_next` is a valid chain.

@@ -155,8 +155,8 @@ pub(super) unsafe extern "system" fn reset_descriptor_pool(
     unsafe { (state.fns.fp_v1_0().reset_descriptor_pool)(device, pool, flags) }
 }
 
-/// `vkAllocateDescriptorSets`. A set whose layout is not known has no entry. How many descriptors of variable count a set has does not matter: those that
-/// are written are kept.
+/// `vkAllocateDescriptorSets`. A set whose layout is not known has no entry. How many descriptors of variable
+/// count a set has does not matter: those that are written are kept.
 pub(super) unsafe extern "system" fn allocate_descriptor_sets(
     device: vk::Device,
     info: *const vk::DescriptorSetAllocateInfo<'_>,

@@ -38,13 +38,14 @@ unsafe fn is_external(info: &vk::MemoryAllocateInfo<'_>) -> bool {
         || export.is_some_and(|export| !export.handle_types.is_empty())
 }
 
-/// Whether an address lies in mapped memory of ours, of any device. Such memory cannot be imported as the host's:
-/// the device would write guest pages, and would not see what is written to the memory behind them.
+/// Whether an address lies in mapped memory of ours, of any device. Such memory cannot be imported as the
+/// host's: the device would write guest pages, and would not see what is written to the memory behind them.
 fn is_guest_address(pointer: *const c_void) -> bool {
     all_devices().iter().any(|device| device.km.is_guest_address(pointer.addr()))
 }
 
-/// Allocates memory that the device copies to and from: with a buffer over all of it, and tied to no resource.
+/// Allocates memory that the device copies to and from: with a buffer over all of it, and tied to no
+/// resource.
 ///
 /// # Safety
 /// `info` and its chain are valid, and so is the allocator.
@@ -176,8 +177,8 @@ fn map(
     let memory = state.memories.get(handle).ok_or(vk::Result::ERROR_MEMORY_MAP_FAILED)?;
     let end = if size == vk::WHOLE_SIZE { memory.size } else { offset.saturating_add(size).min(memory.size) };
     memory.mapped_end.store(end, Ordering::Relaxed);
-    // Work may have completed without anybody asking: the first thing the CPU sees must be up to date. Of what the host
-    // cannot tell now, a later report will.
+    // Work may have completed without anybody asking: the first thing the CPU sees must be up to date. Of
+    // what the host cannot tell now, a later report will.
     if let Err(error) = state.retire_completed() {
         log::debug!("mapping memory: {error}");
     }
@@ -320,8 +321,8 @@ fn unmap_reserve(state: &DeviceState, handle: vk::DeviceMemory) -> Result<(), vk
     })
 }
 
-/// Copies each range of explicit memory one way, and returns those of the host's own memory. Emulated memory needs
-/// nothing: these are hints there.
+/// Copies each range of explicit memory one way, and returns those of the host's own memory. Emulated memory
+/// needs nothing: these are hints there.
 fn copy_ranges<'a>(
     state: &DeviceState,
     ranges: &[vk::MappedMemoryRange<'a>],

@@ -78,7 +78,8 @@ macro_rules! state {
 }
 pub(crate) use state;
 
-/// Names a command that flushes or pulls, so that it is on the timeline and `scripts/mutations` can leave that out.
+/// Names a command that flushes or pulls, so that it is on the timeline and `scripts/mutations` can leave
+/// that out.
 macro_rules! point {
     ($name:literal) => {
         let _span = crate::trace::command(const { crate::trace::index($name) });

@@ -1,5 +1,5 @@
-//! Render passes, framebuffers and query pools (specification chapters "Render Pass", "Queries"): kept to know what
-//! passes and copies of results write.
+//! Render passes, framebuffers and query pools (specification chapters "Render Pass", "Queries"): kept to
+//! know what passes and copies of results write.
 
 #![allow(unsafe_code, reason = "entry points")]
 

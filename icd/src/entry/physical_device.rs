@@ -97,8 +97,8 @@ pub(super) unsafe extern "system" fn get_physical_device_features2(
     }
 }
 
-/// `vkGetPhysicalDeviceExternalSemaphoreProperties`: none can be shared, whatever the host can. What others signal
-/// would be a flush point, and what they wait for a completion point, that nobody here notices.
+/// `vkGetPhysicalDeviceExternalSemaphoreProperties`: none can be shared, whatever the host can. What others
+/// signal would be a flush point, and what they wait for a completion point, that nobody here notices.
 pub(super) unsafe extern "system" fn get_physical_device_external_semaphore_properties(
     _device: vk::PhysicalDevice,
     _info: *const vk::PhysicalDeviceExternalSemaphoreInfo<'_>,

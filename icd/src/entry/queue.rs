@@ -1,7 +1,7 @@
 //! Submission (specification chapter "Command Buffers", "Sparse Resources").
 //!
-//! Every submission is a flush point, also one without commands: the host writes it makes visible are those of
-//! all threads, to all queues.
+//! Every submission is a flush point, also one without commands: the host writes it makes visible are those
+//! of all threads, to all queues.
 
 #![allow(unsafe_code, reason = "entry points")]
 
@@ -15,8 +15,8 @@ use crate::submission::{Batches, Batches2};
 use crate::trace::{self, in_host};
 use crate::transport::dma::batch::{Batch, signals_of};
 
-/// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the CPU
-/// and hold up what comes behind.
+/// What a batch may write, if it must be known when it completes: when it has commands, or may wait for the
+/// CPU and hold up what comes behind.
 ///
 /// # Safety
 /// `info` and its chain are valid.

@@ -19,7 +19,8 @@ use crate::trace::in_host;
 use crate::transport::dma::Dma;
 use crate::transport::dma::schedule::any_refused;
 
-/// Returns a result of the host after what it reports is visible. Who cannot be shown it is not told, and asks again.
+/// Returns a result of the host after what it reports is visible. Who cannot be shown it is not told, and
+/// asks again.
 fn completed(device: &DeviceState, result: vk::Result) -> vk::Result {
     if result == vk::Result::SUCCESS { device.retire_completed().err().unwrap_or(result) } else { result }
 }

@@ -139,8 +139,8 @@ static SHARED: AtomicPtr<Commands> = AtomicPtr::new(null_mut());
 static DIFFER: AtomicBool = AtomicBool::new(false);
 
 impl Commands {
-    /// Makes the functions of a new device known, before it has command buffers. They live for ever, as the host
-    /// driver does.
+    /// Makes the functions of a new device known, before it has command buffers. They live for ever, as the
+    /// host driver does.
     pub fn announce(self) -> &'static Self {
         let ours: &'static Self = Box::leak(Box::new(self));
         let pointer = std::ptr::from_ref(ours).cast_mut();

@@ -1,8 +1,8 @@
 //! Lockstep is never its own host, however many libraries lie in between.
 //!
-//! A copy of it is told by a symbol it exports, whatever its file is called. A driver that leads back to it, by the
-//! Vulkan loader for example, is not to be told from others until it does: then the thread is below Lockstep
-//! already.
+//! A copy of it is told by a symbol it exports, whatever its file is called. A driver that leads back to it,
+//! by the Vulkan loader for example, is not to be told from others until it does: then the thread is below
+//! Lockstep already.
 
 #![allow(unsafe_code, reason = "exports a symbol")]
 

@@ -1,7 +1,8 @@
 //! What is bound while draws, dispatches and rays are recorded.
 //!
-//! Binding only stores handles. A draw or dispatch after a change takes a note of each bound set together with
-//! the shaders it meets; which of the set's descriptors these write is looked up when the recording ends.
+//! Binding only stores handles. A draw or dispatch after a change takes a note of each bound set together
+//! with the shaders it meets; which of the set's descriptors these write is looked up when the recording
+//! ends.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ pub enum Shaders {
     Objects(u32),
 }
 
-/// A call that bound sets with dynamic offsets, which are shared out among the sets when their layouts are known.
+/// A call that bound sets with dynamic offsets, which are shared out among the sets when their layouts are
+/// known.
 #[derive(Debug)]
 pub struct Dynamic {
     /// All sets of the call.
@@ -93,8 +95,8 @@ impl BindPoint {
         true
     }
 
-    /// The descriptors that are pushed to set `index` of this layout, to change: those from before, if it has not
-    /// changed.
+    /// The descriptors that are pushed to set `index` of this layout, to change: those from before, if it has
+    /// not changed.
     pub fn push(&mut self, index: u32, layout: &Arc<SetLayout>) -> &mut Descriptors {
         self.changed = true;
         if let Some(slot) = self.sets.get_mut(index as usize) {

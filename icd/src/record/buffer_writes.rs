@@ -1,7 +1,7 @@
 //! The bytes of buffers that the commands of one recording write.
 //!
-//! Bytes are kept as they come, as long as they are few. A recording with many scattered ones is told in blocks
-//! of 4 KiB instead: what it costs then no longer grows with the number of commands.
+//! Bytes are kept as they come, as long as they are few. A recording with many scattered ones is told in
+//! blocks of 4 KiB instead: what it costs then no longer grows with the number of commands.
 
 use ash::vk;
 use rustc_hash::FxHashMap;

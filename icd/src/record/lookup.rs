@@ -1,10 +1,10 @@
 //! From a command buffer to its recording.
 //!
-//! Recording threads must not wait for each other, so the way there takes no lock: a table of slots by a hash of
-//! the handle, each with a pointer to a recorder that is never freed, only used again. A recorder says whose it is,
-//! and a command buffer that is being recorded can by valid usage neither be freed nor recorded elsewhere: so what
-//! answers to its handle is its own. Two handles may share a slot and push each other out; the map behind, which has
-//! a lock, then answers.
+//! Recording threads must not wait for each other, so the way there takes no lock: a table of slots by a hash
+//! of the handle, each with a pointer to a recorder that is never freed, only used again. A recorder says
+//! whose it is, and a command buffer that is being recorded can by valid usage neither be freed nor recorded
+//! elsewhere: so what answers to its handle is its own. Two handles may share a slot and push each other out;
+//! the map behind, which has a lock, then answers.
 
 #![allow(unsafe_code, reason = "door to the recordings: they rely on external synchronisation")]
 
@@ -46,7 +46,8 @@ struct Finished {
     recorded: Option<Arc<Recorded>>,
 }
 
-// SAFETY: `recording` is only reached through `recording()`, whose callers have the command buffer to themselves.
+// SAFETY: `recording` is only reached through `recording()`, whose callers have the command buffer to
+// themselves.
 unsafe impl Sync for Recorder {}
 
 impl fmt::Debug for Recorder {

@@ -12,8 +12,8 @@
 //! | [`shader`], [`pipeline`], [`shaders`], [`deferred`] | with which descriptors shaders write, as their SPIR-V says |
 //! | [`descriptors`], [`views`] | what stands behind descriptors |
 //!
-//! All of it is an upper bound: what is not understood may write anything. Until coherent memory is mapped for the
-//! first time nothing is recorded, and command buffers from before may write anything that is bound.
+//! All of it is an upper bound: what is not understood may write anything. Until coherent memory is mapped
+//! for the first time nothing is recorded, and command buffers from before may write anything that is bound.
 
 pub mod bind_point;
 pub mod buffer_writes;

@@ -44,8 +44,8 @@ pub struct Reference {
 }
 
 impl RenderPass {
-    /// Works out what is written. Storing what was not changed changes nothing; so an attachment is left alone
-    /// that is loaded, stays in one layout, and is an input or read-only wherever it is used.
+    /// Works out what is written. Storing what was not changed changes nothing; so an attachment is left
+    /// alone that is loaded, stays in one layout, and is an input or read-only wherever it is used.
     pub fn new(attachments: &[Attachment], references: impl Iterator<Item = Reference>) -> Self {
         let mut written: Box<[bool]> = attachments.iter().map(Attachment::is_lost).collect();
         for reference in references {

@@ -224,7 +224,8 @@ impl Builder<'_> {
         set.for_each_target(bindings, offsets, |target| self.target(&target));
     }
 
-    /// Adds what shaders may write through descriptors and addresses, and returns the sets that cannot be told yet.
+    /// Adds what shaders may write through descriptors and addresses, and returns the sets that cannot be
+    /// told yet.
     fn shaders(&mut self, recording: &mut Recording) -> Vec<LateSet> {
         let objects = &self.device.objects;
         let mut known: HashMap<Shaders, Arc<PipelineWrites>> = HashMap::new();

@@ -1,8 +1,8 @@
 //! A command buffer while it is recorded.
 //!
-//! Commands leave handles and numbers here and nothing is looked up: that costs a few nanoseconds, waits for nobody,
-//! and is done once, when the recording ends ([`super::recorded`]). What a command writes again right after
-//! itself is not noted twice.
+//! Commands leave handles and numbers here and nothing is looked up: that costs a few nanoseconds, waits for
+//! nobody, and is done once, when the recording ends ([`super::recorded`]). What a command writes again right
+//! after itself is not noted twice.
 
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ impl Recording {
     /// Forgets everything and begins.
     ///
     /// `last`: what this command buffer was before. Its memory is used again, since what is allocated when a
-    /// recording ends lies behind the host's commands in the heap, and keeps their memory from being merged when
-    /// they are freed.
+    /// recording ends lies behind the host's commands in the heap, and keeps their memory from being merged
+    /// when they are freed.
     pub fn begin(&mut self, device: &Arc<DeviceState>, last: Option<Arc<Recorded>>) {
         self.clear();
         self.result = last.unwrap_or_default();
@@ -210,7 +210,8 @@ impl Recording {
         self.query_copies.push(copy);
     }
 
-    /// An image barrier, which may write the image when it changes the layout or hands it to another queue family.
+    /// An image barrier, which may write the image when it changes the layout or hands it to another queue
+    /// family.
     pub fn barrier(
         &mut self,
         image: vk::Image,

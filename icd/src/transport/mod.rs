@@ -1,8 +1,8 @@
 //! How bytes get to host memory.
 //!
-//! `mapped`: host memory is mapped through the host driver and written by the CPU. Only host types that are coherent
-//! stand behind such memory, so that nothing else is needed for the device to see what was stored before a
-//! submission, and the CPU what was written before completion.
+//! `mapped`: host memory is mapped through the host driver and written by the CPU. Only host types that are
+//! coherent stand behind such memory, so that nothing else is needed for the device to see what was stored
+//! before a submission, and the CPU what was written before completion.
 //!
 //! `dma`: the device copies ([`dma`]). Any host type will do.
 

@@ -1,11 +1,11 @@
 //! The arena: all guest pages of a device in one memory file, mapped once for the application (tracked)
 //! and once for the driver (never tracked).
 //!
-//! One mapping means one registration and one scan call for everything. Which stretches hold pages at
-//! all is known in units of [`CHUNK`], so that a scan leaves out what was never touched: `SEEK_DATA` says where
-//! the file has pages. One that was written is in the file from then on, swapped out or not, so a
-//! stretch without one holds no written page. (That `st_blocks` has not changed proves nothing: a page that
-//! was only read may be reclaimed while another is written.)
+//! One mapping means one registration and one scan call for everything. Which stretches hold pages at all is
+//! known in units of [`CHUNK`], so that a scan leaves out what was never touched: `SEEK_DATA` says where the
+//! file has pages. One that was written is in the file from then on, swapped out or not, so a stretch without
+//! one holds no written page. (That `st_blocks` has not changed proves nothing: a page that was only read may
+//! be reclaimed while another is written.)
 
 use std::ops::Range;
 
@@ -132,8 +132,9 @@ impl Arena {
         self.pages.zap(&(pages.start * PAGE_SIZE..pages.end * PAGE_SIZE))
     }
 
-    /// Pages that the file was given ([`Self::populate`]) have been taken out of the application's page tables, and touches are served: their
-    /// stretches hold pages from now on, and are cold where nobody touched one before. Returns how many are.
+    /// Pages that the file was given ([`Self::populate`]) have been taken out of the application's page
+    /// tables, and touches are served: their stretches hold pages from now on, and are cold where nobody
+    /// touched one before. Returns how many are.
     ///
     /// Otherwise each scan would look for the first page that was touched, past all that were not.
     pub fn settle(&mut self, pages: &Range<Pgoff>) -> Result<u64> {
@@ -206,8 +207,8 @@ impl Arena {
         self.len() == 0
     }
 
-    /// The next stretches at or after `from` that hold pages and are not cold, with cold ones between them where that makes one
-    /// scan of two, as far as pages were handed out.
+    /// The next stretches at or after `from` that hold pages and are not cold, with cold ones between them
+    /// where that makes one scan of two, as far as pages were handed out.
     pub fn next_warm(&self, from: Pgoff) -> Option<Range<Pgoff>> {
         let mut from = from.div_ceil(CHUNK);
         loop {
@@ -264,7 +265,8 @@ impl Arena {
         self.sealed.set(stretches);
     }
 
-    /// Those of a gap that was sealed up to the first that holds pages by now are cold at once. Returns how many.
+    /// Those of a gap that was sealed up to the first that holds pages by now are cold at once. Returns how
+    /// many.
     pub fn cool_gap(&mut self, gap: Range<u64>) -> Result<u64> {
         let data = self.pages.next_data(gap.start * CHUNK * PAGE_SIZE)?;
         let first = data.map_or(gap.end, |data| data / (CHUNK * PAGE_SIZE)).min(gap.end);
@@ -292,8 +294,8 @@ impl Arena {
         Some(run.start * CHUNK..run.end * CHUNK)
     }
 
-    /// Calls `op` with each part of `pages` that may hold written pages, for who asks about another mapping than the
-    /// application's.
+    /// Calls `op` with each part of `pages` that may hold written pages, for who asks about another mapping
+    /// than the application's.
     pub fn for_each_populated(&self, pages: &Range<Pgoff>, mut op: impl FnMut(Range<Pgoff>)) {
         let mut at = pages.start / CHUNK * CHUNK;
         while let Some(stretch) = self.next_populated(at).filter(|stretch| stretch.start < pages.end) {

@@ -62,9 +62,9 @@ pub struct Bo<H: HostDevice> {
     pub mapped: bool,
     /// An explicit object that the device may have written since it was created.
     pub device_written: bool,
-    /// What the device may have written of a coherent object that its guest pages do not show: while it is mapped, what
-    /// was left behind; otherwise also bytes that were submitted for writing meanwhile, or not pulled when it was
-    /// unmapped.
+    /// What the device may have written of a coherent object that its guest pages do not show: while it is
+    /// mapped, what was left behind; otherwise also bytes that were submitted for writing meanwhile, or not
+    /// pulled when it was unmapped.
     pub stale: RangeSet<u64>,
     /// Resources attached to it.
     pub resources: Bound,

@@ -64,8 +64,8 @@ impl Bound {
         changes
     }
 
-    /// Detaches the resource at `offset` (`vmw_resource_mob_detach`). Returns whether that changes what is within
-    /// reach.
+    /// Detaches the resource at `offset` (`vmw_resource_mob_detach`). Returns whether that changes what is
+    /// within reach.
     pub fn detach(&mut self, id: ResourceId, offset: u64) -> bool {
         self.remove(id, offset).is_some_and(|resource| resource.is_in(Reach::Anything))
     }

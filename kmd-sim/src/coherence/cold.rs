@@ -1,19 +1,21 @@
 //! Stretches of guest pages that nobody has touched for long: scans leave them out.
 //!
-//! A scan looks at every page there is, which takes a fifth of a millisecond for a GiB that is idle. Where touches are served
-//! ([`super::lazy`]), a stretch of [`CHUNK`] pages that was not reported for some scans becomes *cold*: it is taken
-//! out of the application's page tables. Whoever touches one of its pages, a system call or another process too, waits until the
-//! stretch is warm again, and stores only then. So nothing that is cold was written.
+//! A scan looks at every page there is, which takes a fifth of a millisecond for a GiB that is idle. Where
+//! touches are served ([`super::lazy`]), a stretch of [`CHUNK`] pages that was not reported for some scans
+//! becomes *cold*: it is taken out of the application's page tables. Whoever touches one of its pages, a
+//! system call or another process too, waits until the stretch is warm again, and stores only then. So
+//! nothing that is cold was written.
 //!
-//! * First it is taken out, then scanned once more, both under the reservation, which a touch needs: what was written
-//!   before is reported by that scan, and the stretch stays warm.
-//! * A page that the memory file has not got would be mapped without a word. So a stretch that lacks some is *sealed* first: touches
-//!   of those are served, too. So is what follows it up to the next page there is, which saves looking for pages there.
+//! * First it is taken out, then scanned once more, both under the reservation, which a touch needs: what was
+//!   written before is reported by that scan, and the stretch stays warm.
+//! * A page that the memory file has not got would be mapped without a word. So a stretch that lacks some is
+//!   *sealed* first: touches of those are served, too. So is what follows it up to the next page there is,
+//!   which saves looking for pages there.
 //! * What is freed becomes warm: its pages leave the file.
 //! * What is touched is unsealed: new pages are the kernel's business again.
 //!
-//! To be warm again takes as long as hundreds of scans, so a stretch that was touched soon after it became cold is left
-//! alone for twice as long.
+//! To be warm again takes as long as hundreds of scans, so a stretch that was touched soon after it became
+//! cold is left alone for twice as long.
 
 use std::ops::Range;
 
@@ -33,7 +35,8 @@ const WORTH: u64 = 8;
 pub const CALL: u64 = 2 * CHUNK;
 /// Stretches that must be scanned for any to become cold: fewer cost next to nothing.
 const LEAST: u64 = 8;
-/// Stretches looked at a scan, and those of them that become cold: each takes as long as a hundred scans of it.
+/// Stretches looked at a scan, and those of them that become cold: each takes as long as a hundred scans of
+/// it.
 const LOOKS: usize = 16;
 const AT_ONCE: usize = 2;
 
@@ -162,7 +165,8 @@ impl<H: HostDevice> State<H> {
         }
     }
 
-    /// Pages of the application's that are not in its page tables, one of which was touched, are about to be mapped.
+    /// Pages of the application's that are not in its page tables, one of which was touched, are about to be
+    /// mapped.
     pub(super) fn warm(&mut self, pages: &Range<Pgoff>) {
         for index in pages.start / CHUNK..pages.end.div_ceil(CHUNK) {
             let Some(Tracking { arena, .. }) = &mut self.tracking else { return };

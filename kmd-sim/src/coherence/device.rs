@@ -39,8 +39,8 @@ pub struct Device<H: HostDevice> {
 
 /// The reservation, held.
 ///
-/// Where touches of mapped memory wait for it, no signal handler of the application interrupts who has it: it would
-/// wait for itself.
+/// Where touches of mapped memory wait for it, no signal handler of the application interrupts who has it: it
+/// would wait for itself.
 #[derive(Debug)]
 pub(crate) struct Reservation<'a, H: HostDevice> {
     /// Given back before handlers run.
@@ -129,8 +129,9 @@ impl<H: HostDevice> Device<H> {
         Ok(())
     }
 
-    /// Opens what the CPU is about to write, so that it need not fault page by page. To be called when the device has been
-    /// given its work, and without the reservation: where touches are served, those made here are, too.
+    /// Opens what the CPU is about to write, so that it need not fault page by page. To be called when the
+    /// device has been given its work, and without the reservation: where touches are served, those made here
+    /// are, too.
     ///
     /// What was scanned and is open is reported by the next scan.
     pub fn open_due(&self) {
@@ -140,9 +141,9 @@ impl<H: HostDevice> Device<H> {
         }
     }
 
-    /// Prepares the submission of batches with commands on `context`: flushes, and gives each batch a sequence
-    /// number that it must signal when its commands have completed. `None` when nothing they may write
-    /// concerns the CPU: then there is nothing to signal.
+    /// Prepares the submission of batches with commands on `context`: flushes, and gives each batch a
+    /// sequence number that it must signal when its commands have completed. `None` when nothing they may
+    /// write concerns the CPU: then there is nothing to signal.
     pub fn execbuf(&self, context: ContextId, batches: &[Writes]) -> Result<Option<Range<u64>>> {
         let mut state = self.reserve();
         self.flush_reserved(&mut state)?;
@@ -173,8 +174,8 @@ impl<H: HostDevice> Device<H> {
         Ok(Some(seqnos))
     }
 
-    /// Has brought back what the CPU can see of what batches may write, each behind those of other contexts that may
-    /// write the same.
+    /// Has brought back what the CPU can see of what batches may write, each behind those of other contexts
+    /// that may write the same.
     fn bring_back(&self, state: &State<H>, context: ContextId, seqnos: Range<u64>) -> Result<()> {
         let contexts = self.contexts();
         let timeline = contexts[context.0].timeline;
@@ -193,8 +194,8 @@ impl<H: HostDevice> Device<H> {
         Ok(())
     }
 
-    /// Takes back what [`Self::execbuf`] prepared: the device refused the batches, and runs none of them. The CPU
-    /// may write again what they were to write. What was to be sent with them is sent with the next.
+    /// Takes back what [`Self::execbuf`] prepared: the device refused the batches, and runs none of them. The
+    /// CPU may write again what they were to write. What was to be sent with them is sent with the next.
     pub fn revoke(&self, context: ContextId, seqnos: &Range<u64>) {
         let mut state = self.reserve();
         state.unsend();
@@ -202,18 +203,18 @@ impl<H: HostDevice> Device<H> {
     }
 
     /// Makes the device writes of all completed batches visible to the CPU. To be called whenever the
-    /// application is about to be told that something completed. Fails if something that is brought back may have
-    /// completed and the host cannot tell.
+    /// application is about to be told that something completed. Fails if something that is brought back may
+    /// have completed and the host cannot tell.
     pub fn retire_completed(&self) -> Result<()> {
         #[cfg(lockstep_mutation)]
         if crate::mutation::leaves_out() {
             return Ok(());
         }
-        // Asked before the reservation is taken: what the application was told of has passed by now, and the host is
-        // left alone under it. Contexts are only ever added.
+        // Asked before the reservation is taken: what the application was told of has passed by now, and the
+        // host is left alone under it. Contexts are only ever added.
         let (mut passed, mut unknown) = self.passed();
-        // What completed is received in the order of submission: nothing that another batch waited for may be missing.
-        // Counters only grow, so two looks that agree were true at one moment.
+        // What completed is received in the order of submission: nothing that another batch waited for may be
+        // missing. Counters only grow, so two looks that agree were true at one moment.
         while !passed.is_empty() && self.contexts().len() > 1 {
             let (again, also_unknown) = self.passed();
             unknown = unknown.or(also_unknown);
@@ -249,14 +250,15 @@ impl<H: HostDevice> Device<H> {
         result
     }
 
-    /// Contexts with batches that have completed and were not retired, and how far each has come; and one of which that
-    /// cannot be told, and why.
+    /// Contexts with batches that have completed and were not retired, and how far each has come; and one of
+    /// which that cannot be told, and why.
     fn passed(&self) -> (Vec<PassedContext<H>>, Option<(ContextId, Error)>) {
         let (mut passed, mut unknown) = (Vec::new(), None);
         for (index, context) in self.contexts().iter().enumerate() {
             let retired = context.retired();
             if context.submitted() > retired {
-                // A lost device has no sequence number, but what it had written when a fence was signalled counts.
+                // A lost device has no sequence number, but what it had written when a fence was signalled
+                // counts.
                 let seqno = self.host.seqno(context.timeline);
                 if let Err(error) = seqno {
                     unknown = Some((ContextId(index), error));

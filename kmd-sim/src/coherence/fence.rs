@@ -16,8 +16,8 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 /// Fences of all devices of the process whose writes the CPU may not see yet.
 static UNRETIRED: MachineU64 = MachineU64::new(0);
 
-/// Whether the CPU sees the writes of every batch of the process that was submitted before: for who polls, and
-/// wants to know of nothing else.
+/// Whether the CPU sees the writes of every batch of the process that was submitted before: for who polls,
+/// and wants to know of nothing else.
 pub fn all_retired() -> bool {
     // Pairs with `Taken::retire`: who sees the count sees the bytes.
     UNRETIRED.load(Ordering::Acquire) == 0

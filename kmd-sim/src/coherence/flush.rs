@@ -1,7 +1,8 @@
-//! Flush (CPU → device): scan ([`super::scan`]), compare, store (kernel: `vmwgfx_page_dirty.c`: `vmw_bo_dirty_transfer_to_res`).
+//! Flush (CPU → device): scan ([`super::scan`]), compare, store (kernel: `vmwgfx_page_dirty.c`:
+//! `vmw_bo_dirty_transfer_to_res`).
 //!
-//! All under the reservation. A page is protected by the scan *before* it is read, so that a store that comes later is reported again;
-//! one that stays open ([`super::forecast`]) is read at each flush.
+//! All under the reservation. A page is protected by the scan *before* it is read, so that a store that comes
+//! later is reported again; one that stays open ([`super::forecast`]) is read at each flush.
 
 use std::time::Instant;
 
@@ -63,7 +64,8 @@ impl<H: HostDevice> State<H> {
         self.stats.pages_opened += self.opens.iter().map(|run| run.end - run.start).sum::<u64>();
     }
 
-    /// Does something that, where there is a recorder, began at `begun`, and records it with what was flushed by it.
+    /// Does something that, where there is a recorder, began at `begun`, and records it with what was flushed
+    /// by it.
     fn traced<R>(
         &mut self,
         event: Event,
@@ -81,8 +83,8 @@ impl<H: HostDevice> State<H> {
         result
     }
 
-    /// Takes out the recorded pages of one object. The first scan of a stretch reports all of its pages; those
-    /// the arena has no page for were not written.
+    /// Takes out the recorded pages of one object. The first scan of a stretch reports all of its pages;
+    /// those the arena has no page for were not written.
     pub(super) fn take_dirty_pages(&mut self, id: BoId) -> Vec<u64> {
         let (Some(bo), Some(tracking)) = (self.bos.get_mut(&id), &self.tracking) else { return Vec::new() };
         let (Some(node), Some(mapping)) = (bo.tbo.node(), &mut bo.mapping) else { return Vec::new() };
@@ -105,7 +107,8 @@ impl<H: HostDevice> State<H> {
         let dirty =
             || reported.iter().map(|page| (*page, true)).chain(watched.iter().map(|page| (*page, false)));
         let Some(bo) = self.bos.get(&id) else { return 0 };
-        // What is submitted and not pulled may be writing host memory now, or has written what T does not know.
+        // What is submitted and not pulled may be writing host memory now, or has written what T does not
+        // know.
         let in_flight = self.fences.iter().any(|fences| !fences.is_empty());
         let busy = in_flight || !bo.stale.is_empty();
         let device = if busy { Neighbours::Busy } else { Neighbours::Quiet };

@@ -1,19 +1,22 @@
 //! Which pages the CPU will write before the next flush.
 //!
-//! A write fault costs as much as comparing several pages. So a page that is written in a steady rhythm is *open* when its time
-//! comes: not write-protected, and reported by the scan, written or not. One that is open in vain is compared in vain.
-//! Nothing else depends on a forecast, so none can lose a byte.
+//! A write fault costs as much as comparing several pages. So a page that is written in a steady rhythm is
+//! *open* when its time comes: not write-protected, and reported by the scan, written or not. One that is
+//! open in vain is compared in vain. Nothing else depends on a forecast, so none can lose a byte.
 //!
-//! * What is written before each flush stays open: the scan leaves it out. So does what is written before every second one: to compare it
-//!   in vain costs less than to protect and to open it.
-//! * What is rewritten everywhere before each flush is stored as it is, as by explicit synchronisation, and compared only now and then.
-//! * What is written less often, as parts of a ring are, is opened at the end of the flush before. That costs a third of a fault, or
-//!   two ([`Device::open_due`](super::device::Device::open_due)).
-//! * A page alone that is written every third or fourth flush stays open in between, too: to protect a single page costs most.
+//! * What is written before each flush stays open: the scan leaves it out. So does what is written before
+//!   every second one: to compare it in vain costs less than to protect and to open it.
+//! * What is rewritten everywhere before each flush is stored as it is, as by explicit synchronisation, and
+//!   compared only now and then.
+//! * What is written less often, as parts of a ring are, is opened at the end of the flush before. That costs
+//!   a third of a fault, or two ([`Device::open_due`](super::device::Device::open_due)).
+//! * A page alone that is written every third or fourth flush stays open in between, too: to protect a single
+//!   page costs most.
 //!
-//! A page must have kept its rhythm twice (the series switches its method after three in a row, too), and longer after
-//! forecasts that were hardly worth it. But where the page before it was written before each flush up to now, a page is taken to be next
-//! in its place: memory that is filled from one submission to the next.
+//! A page must have kept its rhythm twice (the series switches its method after three in a row, too), and
+//! longer after forecasts that were hardly worth it. But where the page before it was written before each
+//! flush up to now, a page is taken to be next in its place: memory that is filled from one submission to the
+//! next.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,15 +33,18 @@ const LONGEST: u8 = 64;
 const WORTH: u8 = 4;
 /// How often the number of equal intervals that is asked for may double.
 const CAUTION: u8 = 5;
-/// Pages in a row for which opening them pays: each run takes a system call. So does each that stays open, but to
-/// protect a single page again costs more than that: every processor that runs the process must forget what it knew of it.
+/// Pages in a row for which opening them pays: each run takes a system call. So does each that stays open,
+/// but to protect a single page again costs more than that: every processor that runs the process must forget
+/// what it knew of it.
 const RUN: u64 = 2;
-/// Times in a row that a page was rewritten everywhere before it is stored unseen, and how often it is compared then.
+/// Times in a row that a page was rewritten everywhere before it is stored unseen, and how often it is
+/// compared then.
 const REWRITTEN: u8 = 4;
 const LOOK: u8 = 16;
 /// The sum of the last two intervals of a page that stays open between them.
 const OFTEN: u32 = 4;
-/// Flushes that a page alone stays open for, and pages that do at a time: where many are protected at once, each costs little.
+/// Flushes that a page alone stays open for, and pages that do at a time: where many are protected at once,
+/// each costs little.
 const NEAR: u32 = 4;
 const ALONE: usize = 16;
 /// Pages whose rhythms are kept together.
@@ -48,8 +54,8 @@ const REGION: u64 = 512;
 #[derive(Clone, Copy, Debug, Default)]
 struct Rhythm {
     last: u32,
-    /// The last interval, and the one before. What comes next is taken to be like the latter: parts of a page that are written
-    /// in turns make two intervals that alternate.
+    /// The last interval, and the one before. What comes next is taken to be like the latter: parts of a page
+    /// that are written in turns make two intervals that alternate.
     intervals: [u8; 2],
     kept: u8,
     /// Forecasts that came true since one did not.
@@ -115,8 +121,8 @@ impl Rhythm {
         }
     }
 
-    /// Takes the place of a page that was written before each flush up to now. Who was too rash before waits for a rhythm of
-    /// its own.
+    /// Takes the place of a page that was written before each flush up to now. Who was too rash before waits
+    /// for a rhythm of its own.
     fn follow(&mut self) -> Option<Next> {
         if self.caution != 0 {
             return None;
@@ -179,7 +185,8 @@ impl Forecast {
         self.regions.get_mut(to_usize(page / REGION))?.as_mut()?.get_mut(to_usize(page % REGION))
     }
 
-    /// A page was compared that was reported, or taken to be rewritten. Returns whether it is known already to be open at the next flush.
+    /// A page was compared that was reported, or taken to be rewritten. Returns whether it is known already
+    /// to be open at the next flush.
     pub fn compared(&mut self, page: Pgoff, changes: Changes) -> bool {
         let (now, changed) = (self.now, changes.bytes != 0);
         if changed {
@@ -292,7 +299,8 @@ mod tests {
         Changes { bytes: u64::from(changed), everywhere: false }
     }
 
-    /// Flushes at which pages 0 to 3 were open when they were written, and when they were not, of those in `written`.
+    /// Flushes at which pages 0 to 3 were open when they were written, and when they were not, of those in
+    /// `written`.
     fn play(flushes: u32, written: impl Fn(u32) -> bool) -> (Vec<u32>, Vec<u32>) {
         let (mut forecast, mut hits, mut vain) = (Forecast::default(), Vec::new(), Vec::new());
         let mut open = false;
@@ -416,7 +424,8 @@ mod tests {
         assert!(!forecast.is_rewritten(7));
     }
 
-    /// Of a page alone that is written at some flushes: those that it was protected for, and those that it was compared at in vain.
+    /// Of a page alone that is written at some flushes: those that it was protected for, and those that it
+    /// was compared at in vain.
     fn play_alone(flushes: u32, written: impl Fn(u32) -> bool) -> (Vec<u32>, Vec<u32>) {
         let (mut forecast, mut faults, mut vain) = (Forecast::default(), Vec::new(), Vec::new());
         for flush in 1..=flushes {

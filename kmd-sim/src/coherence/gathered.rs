@@ -26,8 +26,8 @@ impl Gathered {
     }
 }
 
-/// The scan that filled it has protected the pages as well. Faults of the process are resolved by the kernel, or
-/// by the tracker's own handler, and never announced to the driver.
+/// The scan that filled it has protected the pages as well. Faults of the process are resolved by the kernel,
+/// or by the tracker's own handler, and never announced to the driver.
 impl Mapping for Gathered {
     fn has_mkwrite(&self) -> bool {
         false

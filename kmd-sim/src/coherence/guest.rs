@@ -12,7 +12,8 @@ impl<H: HostDevice> State<H> {
         self.tracking.iter().map(|tracking| &tracking.arena).chain(&self.explicit)
     }
 
-    /// Bytes of guest pages that were touched, of twins, and of whole images. Looks at the state of every mapped page.
+    /// Bytes of guest pages that were touched, of twins, and of whole images. Looks at the state of every
+    /// mapped page.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let guest: u64 = self.arenas().map(Arena::resident_bytes).sum();
         let mappings = || self.bos.values().filter_map(|bo| bo.mapping.as_ref());

@@ -1,13 +1,13 @@
-//! Host memory that the CPU does not see (kernel: `vmw_surface_dirty_sync` and `vmw_surface_readback`, whose commands have
-//! the device copy between guest memory and its own).
+//! Host memory that the CPU does not see (kernel: `vmw_surface_dirty_sync` and `vmw_surface_readback`, whose
+//! commands have the device copy between guest memory and its own).
 //!
-//! The driver keeps an *image* of such memory, which takes its place for pages: what is stored into it is sent
-//! with the next submission, and what a batch may have written of mapped objects is brought back behind it and put
-//! into the image before it is pulled. So the image is what the CPU last knew of host memory.
+//! The driver keeps an *image* of such memory, which takes its place for pages: what is stored into it is
+//! sent with the next submission, and what a batch may have written of mapped objects is brought back behind
+//! it and put into the image before it is pulled. So the image is what the CPU last knew of host memory.
 //!
-//! What comes back was read at some moment after its batch, and before or after updates that were sent later. The
-//! bytes of those are the CPU's, and stay as they are in the image. Two batches of different contexts that may
-//! write the same bytes are read back in the order of their submission, and received in that order.
+//! What comes back was read at some moment after its batch, and before or after updates that were sent later.
+//! The bytes of those are the CPU's, and stay as they are in the image. Two batches of different contexts
+//! that may write the same bytes are read back in the order of their submission, and received in that order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -28,8 +28,8 @@ use crate::sys::pages::to_usize;
 pub struct Image {
     /// Bytes stored into it that were not sent.
     unsent: RangeSet<u64>,
-    /// Bytes that were sent, by the number of the submission: those of the last one, and all that are later than some
-    /// batch in flight.
+    /// Bytes that were sent, by the number of the submission: those of the last one, and all that are later
+    /// than some batch in flight.
     sent: VecDeque<(u64, RangeSet<u64>)>,
 }
 
@@ -56,8 +56,8 @@ impl Image {
 pub type Part = (BoId, Range<u64>);
 
 impl<H: HostDevice> State<H> {
-    /// Has everything stored into images sent, before the batches that are being prepared. What the host does not take
-    /// is sent with the next ones.
+    /// Has everything stored into images sent, before the batches that are being prepared. What the host does
+    /// not take is sent with the next ones.
     pub(super) fn send(&mut self, host: &H) -> Result<()> {
         self.order += 1;
         let (order, oldest) = (self.order, self.fences.iter().filter_map(FenceQueue::oldest).min());
@@ -102,7 +102,8 @@ impl<H: HostDevice> State<H> {
         }
     }
 
-    /// What is to be brought back behind a batch with this write set: bytes of mapped objects that have an image.
+    /// What is to be brought back behind a batch with this write set: bytes of mapped objects that have an
+    /// image.
     pub(super) fn parts(&self, set: &WriteSet) -> Vec<Part> {
         let has_image = |id: &BoId| {
             let bo = self.bos.get(id).filter(|bo| bo.mapped);
@@ -143,8 +144,8 @@ impl<H: HostDevice> State<H> {
         }
     }
 
-    /// The bytes of an object that must be put into its image before it is mapped: the device may have written
-    /// them since they were last known.
+    /// The bytes of an object that must be put into its image before it is mapped: the device may have
+    /// written them since they were last known.
     pub(crate) fn missing(&self, id: BoId) -> Vec<Range<u64>> {
         let Some(bo) = self.bos.get(&id).filter(|bo| !bo.mapped) else { return Vec::new() };
         let Some(mapping) = &bo.mapping else {

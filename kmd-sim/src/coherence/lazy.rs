@@ -1,15 +1,16 @@
 //! What the device wrote, taken over when the CPU touches it.
 //!
-//! Where faults of the kernel can be served, too, a completed write set can be *left behind*: its bytes are marked
-//! stale, as those of an object that is not mapped, and its pages taken out of the application's page tables. Whoever
-//! touches one waits until a thread ([`super::server`]) has pulled a window of them.
+//! Where faults of the kernel can be served, too, a completed write set can be *left behind*: its bytes are
+//! marked stale, as those of an object that is not mapped, and its pages taken out of the application's page
+//! tables. Whoever touches one waits until a thread ([`super::server`]) has pulled a window of them.
 //!
 //! * First marked, then taken out: a page that the CPU can touch, and that is mapped, is up to date.
-//! * What is stale is *pending* ([`super::page`]): a flush finds the bytes the CPU wrote before, and no others.
+//! * What is stale is *pending* ([`super::page`]): a flush finds the bytes the CPU wrote before, and no
+//!   others.
 //! * A page is mapped again as not written, so what it was written before is recorded first.
 //! * What is mapped at a place of its own ([`super::placed`]) is never left behind: nobody serves its faults.
-//! * A touch needs the reservation and nothing else. Who has it waits for nobody, touches nothing the application
-//!   sees, and is interrupted by none of its signal handlers.
+//! * A touch needs the reservation and nothing else. Who has it waits for nobody, touches nothing the
+//!   application sees, and is interrupted by none of its signal handlers.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -152,8 +153,8 @@ impl<H: HostDevice> State<H> {
         Ok(())
     }
 
-    /// The CPU touched a page of the arena that it has not mapped: brings it up to date, and what will be touched
-    /// next.
+    /// The CPU touched a page of the arena that it has not mapped: brings it up to date, and what will be
+    /// touched next.
     pub(super) fn touch(&mut self, page: Pgoff) {
         self.stats.lazy_faults += 1;
         let (begun, before) = (trace::now(), self.stats.bytes_pulled);

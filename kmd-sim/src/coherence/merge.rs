@@ -82,9 +82,9 @@ pub fn store_changed(new: &[u64], old: &[u64], target: &SharedMem, neighbours: N
     changes
 }
 
-/// Stores into `to` each byte of `from` that differs from `twin`, which takes it over; without one, each that differs from
-/// what `to` has, and nobody else writes. In one pass, each byte of `from` read once; `None` where processor or length do not
-/// allow that.
+/// Stores into `to` each byte of `from` that differs from `twin`, which takes it over; without one, each that
+/// differs from what `to` has, and nobody else writes. In one pass, each byte of `from` read once; `None`
+/// where processor or length do not allow that.
 pub fn transfer(
     from: &SharedMem,
     twin: Option<&mut [u64]>,

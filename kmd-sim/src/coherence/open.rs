@@ -1,12 +1,13 @@
-//! Pages that the CPU is about to write ([`super::forecast`]) are opened: mapped so that a store to them does not fault, and reported by
-//! the next scan.
+//! Pages that the CPU is about to write ([`super::forecast`]) are opened: mapped so that a store to them does
+//! not fault, and reported by the next scan.
 //!
-//! There is no call that makes a page writable and nothing else. To take pages out of the page tables and to map them again, writable,
-//! costs half of what write faults cost that the kernel is asked to make ([`write_fault`](crate::sys::pages::write_fault)). But what is left
-//! behind ([`super::lazy`]) or cold ([`super::cold`]) must not be mapped unnoticed: it is opened by a fault, which is served.
+//! There is no call that makes a page writable and nothing else. To take pages out of the page tables and to
+//! map them again, writable, costs half of what write faults cost that the kernel is asked to make
+//! ([`write_fault`](crate::sys::pages::write_fault)). But what is left behind ([`super::lazy`]) or cold
+//! ([`super::cold`]) must not be mapped unnoticed: it is opened by a fault, which is served.
 //!
-//! What was written and not scanned is reported all the same: a page that is not write-protected counts as written, and so does one that is not
-//! there.
+//! What was written and not scanned is reported all the same: a page that is not write-protected counts as
+//! written, and so does one that is not there.
 
 use std::ops::Range;
 
@@ -19,7 +20,8 @@ use crate::svga::HostDevice;
 use crate::sys::memory::SharedMem;
 
 impl<H: HostDevice> State<H> {
-    /// Opens pages that are due. Returns those for which that takes a fault each, to be made without the reservation.
+    /// Opens pages that are due. Returns those for which that takes a fault each, to be made without the
+    /// reservation.
     pub(super) fn open_due(&mut self) -> Vec<SharedMem> {
         let mut left = Vec::new();
         for run in std::mem::take(&mut self.opens) {

@@ -1,16 +1,18 @@
 //! The life of a page: how bytes travel between guest page (G), host memory (H) and twin (T).
 //!
 //! # States
-//! * [`PageState::Fresh`]: nobody but the CPU may write the page, and no flush has found it written. G is zero but
-//!   for what the CPU writes now; H is undefined.
-//! * [`PageState::Private`]: a byte has one possible writer. Bytes that were submitted for writing and not pulled,
-//!   called *pending* here, are the device's: the CPU may not write them meanwhile, and G holds what both sides
-//!   last agreed on. The CPU may change any other, and H holds what both last agreed on.
-//! * [`PageState::Shared`]: there are bytes that both may write, or there were. T holds what both sides last agreed
-//!   on: H equals T but for bytes the device changed since the last pull, G equals T but for bytes the CPU
-//!   changed since the last flush. The two sets are disjoint, since a byte has one legal writer at a time.
+//! * [`PageState::Fresh`]: nobody but the CPU may write the page, and no flush has found it written. G is
+//!   zero but for what the CPU writes now; H is undefined.
+//! * [`PageState::Private`]: a byte has one possible writer. Bytes that were submitted for writing and not
+//!   pulled, called *pending* here, are the device's: the CPU may not write them meanwhile, and G holds what
+//!   both sides last agreed on. The CPU may change any other, and H holds what both last agreed on.
+//! * [`PageState::Shared`]: there are bytes that both may write, or there were. T holds what both sides last
+//!   agreed on: H equals T but for bytes the device changed since the last pull, G equals T but for bytes the
+//!   CPU changed since the last flush. The two sets are disjoint, since a byte has one legal writer at a
+//!   time.
 //!
-//! A private page becomes shared, for good, when a range comes up of which the CPU may write a part meanwhile.
+//! A private page becomes shared, for good, when a range comes up of which the CPU may write a part
+//! meanwhile.
 //!
 //! All methods run under the device's reservation. Compare, copy and update of T use one snapshot.
 
@@ -109,8 +111,8 @@ impl Page<'_> {
         changed
     }
 
-    /// [`Self::flush`] of a page that is taken to have been rewritten as a whole: stores all of it, and does not ask what changed. Nothing
-    /// of it is pending. `None` where that will not do, and nothing was stored.
+    /// [`Self::flush`] of a page that is taken to have been rewritten as a whole: stores all of it, and does
+    /// not ask what changed. Nothing of it is pending. `None` where that will not do, and nothing was stored.
     pub fn copy(&mut self) -> Option<Changes> {
         if self.stored.is_some() || *self.state != PageState::Private || !self.host.len().is_multiple_of(8) {
             return None;
@@ -119,8 +121,8 @@ impl Page<'_> {
         Some(Changes { bytes: self.host.len() as u64, everywhere: true })
     }
 
-    /// Prepares the page for bytes that both may write: from now on it has a twin. No batch that may write it has
-    /// been submitted, except for `pending` bytes.
+    /// Prepares the page for bytes that both may write: from now on it has a twin. No batch that may write it
+    /// has been submitted, except for `pending` bytes.
     pub fn share(&mut self, pending: &[Range<usize>]) {
         match self.state {
             PageState::Shared => return,
@@ -142,8 +144,8 @@ impl Page<'_> {
         *self.state = PageState::Shared;
     }
 
-    /// Prepares the page for a device that writes `bytes`, ascending, which the CPU may not write meanwhile. No
-    /// batch with them has been submitted yet.
+    /// Prepares the page for a device that writes `bytes`, ascending, which the CPU may not write meanwhile.
+    /// No batch with them has been submitted yet.
     pub fn claim(&mut self, bytes: &[Range<usize>]) {
         if *self.state != PageState::Fresh {
             return;
@@ -205,8 +207,9 @@ impl Page<'_> {
         store_owned(new, old, &inside, &guest)
     }
 
-    /// Starts a fresh page from what H holds, before the CPU may write it: the device may have written it before it
-    /// was ever mapped. [`PageState::Shared`]: and may be writing it now, bytes the CPU may write among them.
+    /// Starts a fresh page from what H holds, before the CPU may write it: the device may have written it
+    /// before it was ever mapped. [`PageState::Shared`]: and may be writing it now, bytes the CPU may write
+    /// among them.
     pub fn adopt(&mut self, state: PageState) -> u64 {
         debug_assert_eq!(*self.state, PageState::Fresh, "the page is in use already");
         let mut host = PageBuf::ZERO;

@@ -1,8 +1,9 @@
 //! Objects mapped where the application wants them: their pages once more, in a mapping of its own.
 //!
-//! The arena stays as it is: the driver's mapping shows what is written here, and here is seen what the driver writes.
-//! What the CPU writes here is tracked like the rest, with a scan for each object, and recorded before the mapping
-//! ends. How the tracker finds writes in the arena says nothing of how it does here: `Tracker::add_view`.
+//! The arena stays as it is: the driver's mapping shows what is written here, and here is seen what the
+//! driver writes. What the CPU writes here is tracked like the rest, with a scan for each object, and
+//! recorded before the mapping ends. How the tracker finds writes in the arena says nothing of how it does
+//! here: `Tracker::add_view`.
 
 use std::ops::Range;
 
@@ -55,8 +56,8 @@ impl Tracking {
 }
 
 impl<H: HostDevice> State<H> {
-    /// Maps part of an object at `place`, or where there is room. If that fails it stays unmapped, and whatever was
-    /// at `place` may have been replaced by nothing.
+    /// Maps part of an object at `place`, or where there is room. If that fails it stays unmapped, and
+    /// whatever was at `place` may have been replaced by nothing.
     pub(crate) fn bo_map_placed(
         &mut self,
         host: &H,
@@ -109,7 +110,8 @@ impl<H: HostDevice> State<H> {
         Ok(placed)
     }
 
-    /// Records which pages the CPU wrote since the last scan where objects are mapped at a place of their own.
+    /// Records which pages the CPU wrote since the last scan where objects are mapped at a place of their
+    /// own.
     pub(super) fn scan_placed(&mut self) {
         if self.placed.is_empty() {
             return;
@@ -152,8 +154,8 @@ impl<H: HostDevice> State<H> {
         self.dirty_bos.push(id);
     }
 
-    /// Unmaps an object that is mapped at a place of its own, and keeps others out of there. If that fails, it stays
-    /// mapped.
+    /// Unmaps an object that is mapped at a place of its own, and keeps others out of there. If that fails,
+    /// it stays mapped.
     pub(crate) fn bo_unmap_reserve(&mut self, id: BoId) -> Result<Place> {
         let Placed { view, pages } = self.take_placed(id).ok_or(Error::Invalid)?;
         match view.reserve() {

@@ -1,9 +1,9 @@
 //! When the CPU is given what the device wrote: at completion, or when it touches it.
 //!
-//! Objects are looked at in *regions* of 2 MiB. One that is lazy costs taking its pages out of the application's page
-//! tables, and a fault for each window that the CPU looks into; one that is eager costs comparing and copying
-//! all that was written. So a region that the CPU mostly reads is eager, and what it hardly reads is lazy. All
-//! numbers of that are here; no decision can lose a byte.
+//! Objects are looked at in *regions* of 2 MiB. One that is lazy costs taking its pages out of the
+//! application's page tables, and a fault for each window that the CPU looks into; one that is eager costs
+//! comparing and copying all that was written. So a region that the CPU mostly reads is eager, and what it
+//! hardly reads is lazy. All numbers of that are here; no decision can lose a byte.
 //!
 //! What goes beyond the series for speed alone can be switched off, to compare with: [`Method`].
 
@@ -26,8 +26,8 @@ pub enum Method {
     /// Ours: what the benchmark shows to pay.
     #[default]
     Auto,
-    /// The series': every page that was written is write-protected again, what the device wrote is brought to the CPU at
-    /// completion.
+    /// The series': every page that was written is write-protected again, what the device wrote is brought to
+    /// the CPU at completion.
     Series,
 }
 
@@ -118,7 +118,8 @@ impl Policy {
     }
 }
 
-/// What the CPU touches at once is brought up to date at once: more behind what it touched last, less elsewhere.
+/// What the CPU touches at once is brought up to date at once: more behind what it touched last, less
+/// elsewhere.
 #[derive(Clone, Debug)]
 pub struct Window {
     last: Range<u64>,
@@ -149,7 +150,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Completions of a region of which the CPU reads `read` pages where it was left behind: how each was decided.
+    /// Completions of a region of which the CPU reads `read` pages where it was left behind: how each was
+    /// decided.
     fn completions(region: &mut Region, count: usize, read: u64) -> Vec<Way> {
         let mut policy = Policy(Readback::Auto);
         let mut one = || {

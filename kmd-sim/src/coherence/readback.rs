@@ -1,7 +1,7 @@
 //! What the device wrote, taken over to guest pages.
 //!
-//! Only what is mapped is looked at, and of that only what is not left behind ([`super::lazy`]). Of an object that is not, it is remembered which bytes are stale, and they
-//! follow when it is mapped.
+//! Only what is mapped is looked at, and of that only what is not left behind ([`super::lazy`]). Of an object
+//! that is not, it is remembered which bytes are stale, and they follow when it is mapped.
 
 use std::ops::Range;
 use std::time::Instant;

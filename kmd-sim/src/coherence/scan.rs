@@ -1,8 +1,9 @@
 //! Scan: which pages the CPU wrote since the last one (kernel: `vmwgfx_page_dirty.c`: `vmw_bo_dirty_scan`).
 //!
-//! What stays open ([`super::forecast`]) was never protected: it is reported without a look, and must not be protected by a scan that
-//! passes over it. So what lies around it is scanned part by part. But each part takes a system call; where little else than open
-//! pages was written the last time, all is looked at once, protecting nothing, and only what was written besides is scanned.
+//! What stays open ([`super::forecast`]) was never protected: it is reported without a look, and must not be
+//! protected by a scan that passes over it. So what lies around it is scanned part by part. But each part
+//! takes a system call; where little else than open pages was written the last time, all is looked at once,
+//! protecting nothing, and only what was written besides is scanned.
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -122,7 +123,8 @@ fn parts(stretch: &Range<Pgoff>, open: &mut Peekable<impl Iterator<Item = Range<
     parts
 }
 
-/// Looks at a stretch as a whole, and leaves of its closed parts what was written, if that is not in more pieces.
+/// Looks at a stretch as a whole, and leaves of its closed parts what was written, if that is not in more
+/// pieces.
 fn look(mmu: &mut impl Mmu, stretch: &Range<Pgoff>, parts: Vec<Part>, work: &mut Work) -> Result<Vec<Part>> {
     let mut written = Vec::new();
     work.call(stretch);
@@ -180,7 +182,8 @@ mod tests {
     }
 
     proptest! {
-        /// All that was written is scanned or open, nothing that is open is scanned, and nothing is left out unless it was looked at.
+        /// All that was written is scanned or open, nothing that is open is scanned, and nothing is left out
+        /// unless it was looked at.
         #[test]
         fn what_was_written_is_scanned_and_what_is_open_is_not(
             open in prop::collection::btree_set(8u64..60, 0..12),

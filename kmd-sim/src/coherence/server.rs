@@ -1,8 +1,8 @@
-//! The thread that serves touches of what was left behind. It is there from the first time that something is, until
-//! the device goes.
+//! The thread that serves touches of what was left behind. It is there from the first time that something is,
+//! until the device goes.
 //!
-//! It needs the reservation for each touch, and nobody who has the reservation waits for the device or for anybody
-//! else: no touch waits for device work, whatever that waits for.
+//! It needs the reservation for each touch, and nobody who has the reservation waits for the device or for
+//! anybody else: no touch waits for device work, whatever that waits for.
 
 use std::io::{PipeWriter, Write};
 use std::thread::{self, JoinHandle};

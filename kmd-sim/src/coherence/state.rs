@@ -56,7 +56,8 @@ pub struct State<H: HostDevice> {
     pub(super) forecast: Option<Forecast>,
     /// Runs of pages that the last scan found written, beside open ones.
     pub(super) besides: usize,
-    /// Pages that the CPU is about to write, to be opened by [`Device::open_due`](super::device::Device::open_due).
+    /// Pages that the CPU is about to write, to be opened by
+    /// [`Device::open_due`](super::device::Device::open_due).
     pub(super) opens: Vec<Range<Pgoff>>,
     /// Pages that somebody may be writing unreported.
     pub(super) watch: Watch,

@@ -58,7 +58,8 @@ impl Tracking {
     }
 }
 
-/// The objects from the one that some pages of the arena start in, or the next one, upwards. The first may end before.
+/// The objects from the one that some pages of the arena start in, or the next one, upwards. The first may
+/// end before.
 pub(super) fn objects_at<'a>(
     by_node: &'a BTreeMap<Pgoff, BoId>,
     pages: &Range<Pgoff>,

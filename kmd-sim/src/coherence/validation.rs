@@ -52,8 +52,8 @@ impl<H: HostDevice> State<H> {
         }
     }
 
-    /// Makes all pages of a write set ready, before the batch is submitted. `gated`: until the CPU gives a signal
-    /// it may write what is exact, too. Returns what the batch may write.
+    /// Makes all pages of a write set ready, before the batch is submitted. `gated`: until the CPU gives a
+    /// signal it may write what is exact, too. Returns what the batch may write.
     pub(super) fn validate(&mut self, set: &Arc<WriteSet>, gated: bool) -> Arc<WriteSet> {
         let set = if gated { set.inexact() } else { Arc::clone(set) };
         self.stats.write_set_bytes += set.bytes();
@@ -74,8 +74,8 @@ impl<H: HostDevice> State<H> {
         set
     }
 
-    /// Gives batches in flight what just came within reach, if they have it. They do not know of it yet, so its
-    /// pages are made ready in time.
+    /// Gives batches in flight what just came within reach, if they have it. They do not know of it yet, so
+    /// its pages are made ready in time.
     pub(super) fn extend_pending(&mut self, write: &Write, reach: Reach) {
         if !self.fences.iter().any(|fences| fences.reaches(reach)) {
             return;
@@ -163,8 +163,8 @@ impl<H: HostDevice> State<H> {
         Arc::clone(self.blankets[reach as usize].set.insert(set))
     }
 
-    /// Makes the pages of an object ready for a batch that may write `pieces`. `late`: it is pending already, and
-    /// nothing was flushed before.
+    /// Makes the pages of an object ready for a batch that may write `pieces`. `late`: it is pending already,
+    /// and nothing was flushed before.
     fn prepare(&mut self, id: BoId, pieces: &Pieces, late: bool) {
         let Some(bo) = self.bos.get(&id) else { return };
         let mapped = bo.mapped;

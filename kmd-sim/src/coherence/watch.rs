@@ -1,22 +1,23 @@
 //! Writes that land later than they are reported.
 //!
-//! A transfer that the kernel makes into pages it has *pinned* (a read past the page cache, buffers registered with
-//! io_uring) marks them written when it pins them. The bytes land afterwards, and nobody is told: the page table is
-//! not asked any more. A page that was reported and has not changed may be such a one. It is *watched*: compared at the
-//! flushes that follow, too. One that has changed may have got a part of its bytes: unless it has changed everywhere, it is
-//! compared once more.
+//! A transfer that the kernel makes into pages it has *pinned* (a read past the page cache, buffers
+//! registered with io_uring) marks them written when it pins them. The bytes land afterwards, and nobody is
+//! told: the page table is not asked any more. A page that was reported and has not changed may be such a
+//! one. It is *watched*: compared at the flushes that follow, too. One that has changed may have got a part
+//! of its bytes: unless it has changed everywhere, it is compared once more.
 //!
-//! Most such pages were stored to with the value they had, or read for the first time. So the watch is bounded:
+//! Most such pages were stored to with the value they had, or read for the first time. So the watch is
+//! bounded:
 //! * a page is compared [`PATIENCE`] times, and half as often each time that nothing came of it, down to
 //!   [`LEAST_PATIENCE`]; all the patience is back when something did;
 //! * [`PAGES`] pages are watched at a time, and as many compared once more.
 //!
-//! Pins for long are counted by the kernel. While there are any, watched pages stay so, every reported page joins them,
-//! changed or not, and there may be as many of them as are pinned. The kernel is asked after an object got its
-//! pages, when there are too many to watch, and now and then while a watch ends.
+//! Pins for long are counted by the kernel. While there are any, watched pages stay so, every reported page
+//! joins them, changed or not, and there may be as many of them as are pinned. The kernel is asked after an
+//! object got its pages, when there are too many to watch, and now and then while a watch ends.
 //!
-//! Not seen: what lands only after the patience has ended, or, in a page that had changed by the first flush after it was
-//! pinned, after the second, unless the pins were known by then.
+//! Not seen: what lands only after the patience has ended, or, in a page that had changed by the first flush
+//! after it was pinned, after the second, unless the pins were known by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +43,8 @@ struct Watched {
     left: BTreeMap<u64, u8>,
     /// Pages that had changed at the last flush.
     changed: Vec<u64>,
-    /// How often a page was found as it was, by halvings of its patience; of pages up to the last watched one.
+    /// How often a page was found as it was, by halvings of its patience; of pages up to the last watched
+    /// one.
     halvings: Vec<u8>,
 }
 
@@ -144,7 +146,8 @@ impl Watch {
         self.objects.get(&id).is_some_and(|watched| watched.left.contains_key(&page))
     }
 
-    /// A page was compared: one that was reported, or that was taken out here. `changes`: what the CPU, or somebody for it, wrote.
+    /// A page was compared: one that was reported, or that was taken out here. `changes`: what the CPU, or
+    /// somebody for it, wrote.
     pub fn compared(&mut self, id: BoId, page: u64, reported: bool, changes: Changes, stats: &mut Stats) {
         let changed = changes.bytes != 0;
         if !reported {

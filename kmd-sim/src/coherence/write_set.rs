@@ -15,8 +15,8 @@ use crate::sync::Arc;
 pub enum Extent {
     /// Some of them may be written; the CPU may write others meanwhile.
     Within,
-    /// They are written by commands whose target is known: the CPU may not write any of them between submission
-    /// and completion.
+    /// They are written by commands whose target is known: the CPU may not write any of them between
+    /// submission and completion.
     Exact,
 }
 
@@ -40,8 +40,8 @@ pub struct Writes {
     pub by_address: bool,
     /// Nothing is known of it: everything bound to memory that the device may write, now or while it runs.
     pub anything: bool,
-    /// It may wait for something the CPU signals later, itself or behind work that was not submitted yet: until
-    /// then the CPU may write even exact ranges.
+    /// It may wait for something the CPU signals later, itself or behind work that was not submitted yet:
+    /// until then the CPU may write even exact ranges.
     pub gated: bool,
 }
 
@@ -76,8 +76,8 @@ pub struct WriteSet {
 }
 
 impl WriteSet {
-    /// The union of `writes`, whose bytes lie inside of their objects. A byte that is written exactly, and within a
-    /// range, too, is written exactly.
+    /// The union of `writes`, whose bytes lie inside of their objects. A byte that is written exactly, and
+    /// within a range, too, is written exactly.
     pub fn new(mut writes: Vec<Write>) -> Self {
         // Exact ranges last, so that they prevail.
         writes.sort_unstable_by_key(|write| (write.bo, write.extent, write.bytes.start));

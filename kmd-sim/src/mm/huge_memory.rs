@@ -1,5 +1,5 @@
-//! Huge entries (kernel: `mm/huge_memory.c`, `mm/memory.c`). Patch 1 of the series is here: their locks may be
-//! taken by a walk of a mapping, which holds `i_mmap_rwsem` and no `mmap_lock`.
+//! Huge entries (kernel: `mm/huge_memory.c`, `mm/memory.c`). Patch 1 of the series is here: their locks may
+//! be taken by a walk of a mapping, which holds `i_mmap_rwsem` and no `mmap_lock`.
 
 use super::mm_struct::MmStruct;
 use crate::lockdep::{LockClass, Spinning, Task};

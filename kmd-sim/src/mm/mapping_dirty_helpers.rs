@@ -3,9 +3,9 @@
 //!
 //! # What the pair promises
 //! A page that is dirty when [`clean_record_shared_mapping_range`] is called is in the bitmap when it
-//! returns. One that becomes dirty during or after the call stays dirty, or is in the bitmap, or both. No entry is
-//! cleaned without being recorded. To get all and no more: hold off writers, so that they wait in mkwrite,
-//! protect, and then clean.
+//! returns. One that becomes dirty during or after the call stays dirty, or is in the bitmap, or both. No
+//! entry is cleaned without being recorded. To get all and no more: hold off writers, so that they wait in
+//! mkwrite, protect, and then clean.
 
 use std::ops::Range;
 

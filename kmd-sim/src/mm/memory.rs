@@ -178,8 +178,8 @@ pub(super) fn move_page_tables(task: &Task, from: &Vma, to: &Vma) {
     mm.notify_end(&from.addresses);
 }
 
-/// Moves entries of one table to another, or elsewhere in the same. Under the locks of both, until no CPU uses
-/// the old addresses: a dirty helper sees each entry in one of the two places, and what it cleans in the
+/// Moves entries of one table to another, or elsewhere in the same. Under the locks of both, until no CPU
+/// uses the old addresses: a dirty helper sees each entry in one of the two places, and what it cleans in the
 /// new one is not stored to by way of the old.
 fn move_ptes(task: &Task, mm: &MmStruct, source: &Arc<PteTable>, from: u64, to: &Range<u64>) {
     let Some(target) = mm.tables.pte_alloc(to.start) else { return };

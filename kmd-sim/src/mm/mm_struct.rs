@@ -200,8 +200,8 @@ impl Mm {
         }
     }
 
-    /// `mremap(2)` with `MREMAP_FIXED`: moves `old`, which is one area or a part of one, to `new`, and what is
-    /// there goes away. Entries move with their bits; those that find no room are zapped. Areas of a
+    /// `mremap(2)` with `MREMAP_FIXED`: moves `old`, which is one area or a part of one, to `new`, and what
+    /// is there goes away. Entries move with their bits; those that find no room are zapped. Areas of a
     /// device do not grow (`VM_DONTEXPAND`), and the two ranges may not overlap: `None`.
     pub fn mremap(&self, task: &Task, old: &Range<u64>, new: &Range<u64>) -> Option<Arc<Vma>> {
         let mut vmas = self.mmap_write_lock(task);

@@ -1,8 +1,8 @@
 //! Kernel file: `mm/pagewalk.c`: walks page tables and calls back for each entry.
 //!
 //! Patches 2 and 3 of the series are here. Patch 2: the page-table lock is held around the callbacks for the
-//! entries of a table, which therefore must not sleep. Patch 3: operations in a table of their own, hooks before
-//! and after each VMA, and [`walk_page_mapping`], which visits every VMA of a mapping under
+//! entries of a table, which therefore must not sleep. Patch 3: operations in a table of their own, hooks
+//! before and after each VMA, and [`walk_page_mapping`], which visits every VMA of a mapping under
 //! `i_mmap_rwsem` alone.
 //!
 //! # Return codes

@@ -84,8 +84,8 @@ pub struct VmFault {
     pub orig_pte: Pte,
 }
 
-/// Outcome of a fault handler (`vm_fault_t`). What is left of `mmap_lock` comes with it: where the handler gave
-/// it back, there is nothing left to give back twice.
+/// Outcome of a fault handler (`vm_fault_t`). What is left of `mmap_lock` comes with it: where the handler
+/// gave it back, there is nothing left to give back twice.
 #[derive(Debug)]
 pub enum Fault<'a> {
     /// Entries are there, or another attempt will find out: the instruction runs again.
@@ -122,7 +122,8 @@ pub trait VmOps: Debug + Send + Sync {
         Fault::Fallback(mmap)
     }
 
-    /// Whether writes to read-only entries are announced: entries are read-only unless the driver says otherwise.
+    /// Whether writes to read-only entries are announced: entries are read-only unless the driver says
+    /// otherwise.
     fn has_mkwrite(&self) -> bool {
         false
     }

@@ -1,7 +1,7 @@
 //! What every tracker guarantees, one function a property; where they may differ, [`Caps`] says how.
 //!
-//! A tracker's tests are one line: [`conformance_tests`] with its [`Fixture`]. Pages the properties use lie far
-//! apart, so that no report of one covers another by way of its group.
+//! A tracker's tests are one line: [`conformance_tests`] with its [`Fixture`]. Pages the properties use lie
+//! far apart, so that no report of one covers another by way of its group.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -29,7 +29,8 @@ impl Tracks for Uffd {
     }
 }
 
-/// [`Uffd`] whose faults are served, where they can be; though by nobody, since no test of a tracker takes a page out.
+/// [`Uffd`] whose faults are served, where they can be; though by nobody, since no test of a tracker takes a
+/// page out.
 #[derive(Debug)]
 pub(super) struct Serving(Uffd);
 

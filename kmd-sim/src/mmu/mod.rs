@@ -27,7 +27,8 @@ use std::ops::Range;
 use crate::addr::Pgoff;
 use crate::error::Result;
 
-/// What a tracker is, and how it differs from the others. A difference is declared here, not passed over in tests.
+/// What a tracker is, and how it differs from the others. A difference is declared here, not passed over in
+/// tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// As options and logs spell it.
@@ -39,10 +40,11 @@ pub struct Caps {
     pub installs_handler: bool,
     /// A page is reported when it, or a neighbour, was written. Otherwise every page is, each time.
     pub reports_only_written: bool,
-    /// Written pages are reported in aligned groups of so many, and some groups behind them, too. A call takes
-    /// out only groups that lie in its range as a whole.
+    /// Written pages are reported in aligned groups of so many, and some groups behind them, too. A call
+    /// takes out only groups that lie in its range as a whole.
     pub granularity: u64,
-    /// A page that was reported and written since, and is not asked for, takes further writes without a fault.
+    /// A page that was reported and written since, and is not asked for, takes further writes without a
+    /// fault.
     pub stays_open: bool,
 }
 
@@ -60,8 +62,8 @@ pub trait Mmu {
     /// that no later call reports.
     fn take_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()>;
 
-    /// Reports what [`Self::take_dirty`] would, and leaves it to be reported again. Worth asking only where pages stay open; elsewhere
-    /// any may have been written.
+    /// Reports what [`Self::take_dirty`] would, and leaves it to be reported again. Worth asking only where
+    /// pages stay open; elsewhere any may have been written.
     fn find_dirty(&mut self, pages: Range<Pgoff>, found: &mut dyn FnMut(Range<Pgoff>)) -> Result<()> {
         if !pages.is_empty() {
             found(pages);

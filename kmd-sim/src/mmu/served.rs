@@ -1,5 +1,5 @@
-//! What the kernel promises of pages that are taken out of page tables under write tracking. Lazy readback stands on
-//! it.
+//! What the kernel promises of pages that are taken out of page tables under write tracking. Lazy readback
+//! stands on it.
 
 use std::collections::BTreeSet;
 use std::io::{PipeReader, PipeWriter, Write};

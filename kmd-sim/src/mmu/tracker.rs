@@ -125,8 +125,8 @@ impl Tracker {
         }
     }
 
-    /// Tracks a further mapping of pages of the file, until that ends. Other trackers than `uffd` need nothing for that:
-    /// all stores to it succeed, and all of its pages are reported each time.
+    /// Tracks a further mapping of pages of the file, until that ends. Other trackers than `uffd` need
+    /// nothing for that: all stores to it succeed, and all of its pages are reported each time.
     pub fn add_view(&self, view: SharedMem) -> Result<()> {
         match self {
             Self::Uffd(tracker) => tracker.add_view(view),
@@ -134,7 +134,8 @@ impl Tracker {
         }
     }
 
-    /// Reports the written pages of part of a further mapping, which shows `pages` of the file: [`Mmu::take_dirty`].
+    /// Reports the written pages of part of a further mapping, which shows `pages` of the file:
+    /// [`Mmu::take_dirty`].
     pub fn take_dirty_of_view(
         &mut self,
         view: SharedMem,
@@ -156,8 +157,8 @@ impl Tracker {
         }
     }
 
-    /// Maps those of `pages` that are not mapped so that stores to them do not fault; they are reported by the next call that asks for
-    /// them. Of a tracker whose pages stay open.
+    /// Maps those of `pages` that are not mapped so that stores to them do not fault; they are reported by
+    /// the next call that asks for them. Of a tracker whose pages stay open.
     pub fn open(&self, pages: &Range<Pgoff>) {
         match self {
             Self::Uffd(tracker) => tracker.open(pages),

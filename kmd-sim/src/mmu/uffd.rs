@@ -47,12 +47,14 @@ impl Uffd {
         Ok(())
     }
 
-    /// Tracks a further mapping of pages of the file, until that ends. Its faults are the kernel's to resolve.
+    /// Tracks a further mapping of pages of the file, until that ends. Its faults are the kernel's to
+    /// resolve.
     pub fn add_view(&self, view: SharedMem) -> Result<()> {
         self.registration.register(view)
     }
 
-    /// Reports the written pages of part of a further mapping, which shows the pages from `first` on: [`Mmu::take_dirty`].
+    /// Reports the written pages of part of a further mapping, which shows the pages from `first` on:
+    /// [`Mmu::take_dirty`].
     pub fn take_dirty_of_view(
         &mut self,
         view: SharedMem,
@@ -74,11 +76,11 @@ impl Uffd {
     }
 }
 
-/// Faults on pages that the memory file has and the page tables have not: they were taken out, or nobody but the driver
-/// has touched them yet.
+/// Faults on pages that the memory file has and the page tables have not: they were taken out, or nobody but
+/// the driver has touched them yet.
 ///
-/// A page that is mapped again counts as not written. One that was written and not reported before it was taken out
-/// is reported for not being mapped: who maps it again takes that report first.
+/// A page that is mapped again counts as not written. One that was written and not reported before it was
+/// taken out is reported for not being mapped: who maps it again takes that report first.
 #[derive(Clone, Debug)]
 pub struct Faults {
     registration: Arc<Userfaultfd>,
@@ -96,8 +98,8 @@ impl Faults {
         self.registration.take_missing(window(self.memory, pages))
     }
 
-    /// Has them come here no more. All of `pages` count as written afterwards, there or not. None may need to be brought up to date
-    /// when it is touched: for a moment no fault on them comes here.
+    /// Has them come here no more. All of `pages` count as written afterwards, there or not. None may need to
+    /// be brought up to date when it is touched: for a moment no fault on them comes here.
     pub fn leave_missing(&self, pages: &Range<Pgoff>) -> Result<()> {
         self.registration.leave_missing(window(self.memory, pages))
     }

@@ -1,8 +1,8 @@
 //! The soft device: executes the commands of a stream, on copies of surfaces that are its own.
 //!
 //! It is as deterministic as it can be: it has no thread, and does the next command when it is told to, or
-//! when somebody waits for a fence. So a test decides what is done at any moment, and when a fence passes. What a driver must not do, such as draw to a
-//! surface that the device does not know, is a [`DeviceError`].
+//! when somebody waits for a fence. So a test decides what is done at any moment, and when a fence passes.
+//! What a driver must not do, such as draw to a surface that the device does not know, is a [`DeviceError`].
 //!
 //! | module | what it is |
 //! |---|---|

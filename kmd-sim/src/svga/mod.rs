@@ -32,22 +32,24 @@ pub trait HostDevice: Send + Sync + 'static {
 
     /// Makes host memory visible to the CPU, all `size` bytes of it, until the memory is freed.
     ///
-    /// CPU and device see each other's bytes in it at submission and completion without further ado; or it is an
-    /// image ([`Self::is_image`]).
+    /// CPU and device see each other's bytes in it at submission and completion without further ado; or it is
+    /// an image ([`Self::is_image`]).
     fn map(&self, memory: Self::Memory, size: u64) -> Result<SharedMem>;
 
-    /// Whether the CPU cannot see the memory: what [`Self::map`] gives is an image of it, which nobody else touches.
+    /// Whether the CPU cannot see the memory: what [`Self::map`] gives is an image of it, which nobody else
+    /// touches.
     fn is_image(&self, _memory: Self::Memory) -> bool {
         false
     }
 
-    /// Has `bytes` of an image copied to its memory, as they are now, before any batch that is submitted from now on.
+    /// Has `bytes` of an image copied to its memory, as they are now, before any batch that is submitted from
+    /// now on.
     fn update(&self, _memory: Self::Memory, _bytes: &Range<u64>, _image: &SharedMem) -> Result<()> {
         Ok(())
     }
 
-    /// Has parts of such memory copied to where the CPU can see them behind batch `seqno`, which is about to be
-    /// submitted, and behind those of `after`, which were. The batch completes after the copy.
+    /// Has parts of such memory copied to where the CPU can see them behind batch `seqno`, which is about to
+    /// be submitted, and behind those of `after`, which were. The batch completes after the copy.
     fn readback(
         &self,
         _timeline: Self::Timeline,
@@ -58,8 +60,8 @@ pub trait HostDevice: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Calls `op` with each part that was read back behind batch `seqno`, which has completed, in the order they were
-    /// asked for. They are not needed any more afterwards.
+    /// Calls `op` with each part that was read back behind batch `seqno`, which has completed, in the order
+    /// they were asked for. They are not needed any more afterwards.
     fn received(&self, _timeline: Self::Timeline, _seqno: u64, _op: &mut dyn FnMut(&SharedMem)) {}
 
     /// The sequence number of the last batch that completed on the context.

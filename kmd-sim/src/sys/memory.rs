@@ -1,10 +1,10 @@
 //! Access to memory that others may write at the same moment: guest pages and host memory.
 //!
 //! # Safety
-//! The application and the device read and write this memory whenever they like, so it is never a
-//! Rust reference: every access goes through relaxed atomics of the width named, or through an instruction that the
-//! compiler knows nothing of (`copy_racing`). The one unsafe function is the constructor, which asks for what all other
-//! methods rely on.
+//! The application and the device read and write this memory whenever they like, so it is never a Rust
+//! reference: every access goes through relaxed atomics of the width named, or through an instruction that
+//! the compiler knows nothing of (`copy_racing`). The one unsafe function is the constructor, which asks for
+//! what all other methods rely on.
 
 #![allow(unsafe_code, reason = "door to memory shared with the application and the device")]
 
@@ -112,14 +112,15 @@ impl SharedMem {
         self.byte(offset).store(value, Ordering::Relaxed);
     }
 
-    /// Copies `len` bytes at `offset` of `source` to the same place here, for memory whose owner promises that
-    /// nobody else accesses either meanwhile (explicit synchronisation). Panics if they are not inside of both.
+    /// Copies `len` bytes at `offset` of `source` to the same place here, for memory whose owner promises
+    /// that nobody else accesses either meanwhile (explicit synchronisation). Panics if they are not inside
+    /// of both.
     pub fn copy_from(&self, source: &Self, offset: usize, len: usize) {
         self.copy_span(offset, source, offset, len);
     }
 
-    /// Copies `len` bytes at `from` of `source` to `at` here, for memory that nobody else accesses meanwhile. Panics
-    /// if they are not inside of both.
+    /// Copies `len` bytes at `from` of `source` to `at` here, for memory that nobody else accesses meanwhile.
+    /// Panics if they are not inside of both.
     pub fn copy_span(&self, at: usize, source: &Self, from: usize, len: usize) {
         assert!(from <= source.len && len <= source.len - from, "copy from outside of shared memory");
         assert!(at <= self.len && len <= self.len - at, "copy to outside of shared memory");
@@ -161,17 +162,18 @@ impl SharedMem {
     }
 }
 
-/// Copies bytes from or to memory that others may access at the same moment. Each byte is read and written once.
+/// Copies bytes from or to memory that others may access at the same moment. Each byte is read and written
+/// once.
 ///
 /// # Safety
-/// `from` is valid for reads of `len` bytes and `to` for writes; they do not overlap, and both are multiples of 8, as is
-/// `len`.
+/// `from` is valid for reads of `len` bytes and `to` for writes; they do not overlap, and both are multiples
+/// of 8, as is `len`.
 unsafe fn copy_racing(from: *const u8, to: *mut u8, len: usize) {
     // Below that it takes longer to start than to do it by words.
     #[cfg(target_arch = "x86_64")]
     if len >= 256 {
-        // SAFETY: the instruction accesses what the caller vouches for; what others do to it meanwhile is no race that the
-        // compiler could build upon, since it does not know what is read.
+        // SAFETY: the instruction accesses what the caller vouches for; what others do to it meanwhile is no
+        // race that the compiler could build upon, since it does not know what is read.
         unsafe {
             std::arch::asm!(
                 "rep movsb",

@@ -18,8 +18,8 @@ use super::memory::SharedMem;
 use crate::addr::PAGE_BYTES;
 use crate::error::{Error, Result};
 
-/// Regions one call can return; further ones take a further call. The kernel takes as much memory at each call, written or not: what is
-/// more than a page takes it longer than a scan.
+/// Regions one call can return; further ones take a further call. The kernel takes as much memory at each
+/// call, written or not: what is more than a page takes it longer than a scan.
 const REGIONS: usize = PAGE_BYTES / size_of::<page_region>();
 
 /// The page map of this process.

@@ -1,5 +1,5 @@
-//! Pages from the kernel: `memfd_create(2)`, `mmap(2)`, `mprotect(2)`, `fallocate(2)`, `fstat(2)`, `lseek(2)`,
-//! `madvise(2)`, `mincore(2)`.
+//! Pages from the kernel: `memfd_create(2)`, `mmap(2)`, `mprotect(2)`, `fallocate(2)`, `fstat(2)`,
+//! `lseek(2)`, `madvise(2)`, `mincore(2)`.
 //!
 //! # Safety
 //! Mappings are made by `Reserved` alone and never moved; what is handed out are addresses inside of them,
@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 /// What is opened at a time, in bytes.
 const STEP: usize = 2 << 20;
 
-/// Address space, of which a part at the start may be touched. The rest costs nothing, also in a process that has all its
-/// memory locked (`mlockall(2)`): only what may be touched is ever brought in.
+/// Address space, of which a part at the start may be touched. The rest costs nothing, also in a process that
+/// has all its memory locked (`mlockall(2)`): only what may be touched is ever brought in.
 #[derive(Debug)]
 struct Reserved {
     base: NonNull<u8>,
@@ -54,8 +54,8 @@ impl Reserved {
             None => unsafe { rustix::mm::mmap_anonymous(null_mut(), len, none, MapFlags::PRIVATE | sparse) },
         };
         let base = base.ok().and_then(|base| NonNull::new(base.cast::<u8>())).ok_or(Error::NoMemory)?;
-        // All of it would be brought in when it is opened, if all memory to come is locked. That it was not is no error.
-        // SAFETY: changes no content.
+        // All of it would be brought in when it is opened, if all memory to come is locked. That it was not
+        // is no error. SAFETY: changes no content.
         let _ = unsafe { rustix::mm::munlock(base.as_ptr().cast(), len) };
         Ok(Self { base, len, open: 0 })
     }
@@ -81,8 +81,8 @@ impl Reserved {
     }
 
     fn shared(&self) -> SharedMem {
-        // SAFETY: 1. the mapping lives as long as its owner, which hands out no slice that outlives it; 2. nobody has
-        // references to it.
+        // SAFETY: 1. the mapping lives as long as its owner, which hands out no slice that outlives it; 2.
+        // nobody has references to it.
         unsafe { SharedMem::new(self.base, self.len) }
     }
 }
@@ -153,7 +153,8 @@ impl TwiceMapped {
         }
     }
 
-    /// Which pages of `bytes` are known to be in the file, and in memory (`mincore(2)`); of none, where the kernel does not tell.
+    /// Which pages of `bytes` are known to be in the file, and in memory (`mincore(2)`); of none, where the
+    /// kernel does not tell.
     pub fn in_core(&self, bytes: &Range<u64>) -> Vec<bool> {
         let memory = self.driver().slice(to_usize(bytes.start), to_usize(bytes.end - bytes.start));
         let mut pages = vec![0; to_usize((bytes.end - bytes.start) / PAGE_SIZE)];
@@ -176,8 +177,8 @@ impl TwiceMapped {
             .map_err(|errno| os("fallocate(2)", errno))
     }
 
-    /// Takes the pages of `bytes` out of the application's page tables (`unmap_mapping_range`): the next access
-    /// faults.
+    /// Takes the pages of `bytes` out of the application's page tables (`unmap_mapping_range`): the next
+    /// access faults.
     pub fn zap(&self, bytes: &Range<u64>) -> Result<()> {
         let memory = self.application().slice(to_usize(bytes.start), to_usize(bytes.end - bytes.start));
         // SAFETY: pages of a shared mapping; their content stays in the file.
@@ -193,8 +194,9 @@ impl TwiceMapped {
     }
 }
 
-/// Makes pages of a shared mapping writable in the page tables, as if each had been stored to with the value it has. Where that
-/// cannot be, they are left as they are. Waits for who serves faults, if they come to somebody.
+/// Makes pages of a shared mapping writable in the page tables, as if each had been stored to with the value
+/// it has. Where that cannot be, they are left as they are. Waits for who serves faults, if they come to
+/// somebody.
 pub fn write_fault(memory: SharedMem) {
     // SAFETY: the content of a shared mapping stays.
     let _ = unsafe { rustix::mm::madvise(memory.as_ptr().cast(), memory.len(), Advice::LinuxPopulateWrite) };
@@ -235,7 +237,8 @@ impl PrivatePages {
         let start = to_usize(page * PAGE_SIZE);
         assert!(start + PAGE_WORDS * 8 <= self.reserved.open, "page {page} was not opened");
         let words = self.reserved.base.as_ptr().wrapping_add(start).cast();
-        // SAFETY: inside of what may be touched; private memory, borrowed exclusively, of which any bytes are valid words.
+        // SAFETY: inside of what may be touched; private memory, borrowed exclusively, of which any bytes are
+        // valid words.
         unsafe { std::slice::from_raw_parts_mut(words, PAGE_WORDS) }
     }
 

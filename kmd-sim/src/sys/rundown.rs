@@ -2,9 +2,9 @@
 //! protection. Looking is one atomic addition before and one after; only who takes the value away waits.
 //!
 //! # Safety
-//! One word has two flags and counts those who look. The value is read only by those who found
-//! the slot open when they were counted; it is written only while the slot is not open: before it is opened, by the
-//! one who claimed it, and after it was closed and nobody is counted any more, by the one who closed it.
+//! One word has two flags and counts those who look. The value is read only by those who found the slot open
+//! when they were counted; it is written only while the slot is not open: before it is opened, by the one who
+//! claimed it, and after it was closed and nobody is counted any more, by the one who closed it.
 
 #![allow(unsafe_code, reason = "a cell that a signal handler reads")]
 
@@ -26,7 +26,8 @@ pub struct Slot<T> {
     value: UnsafeCell<Option<T>>,
 }
 
-// SAFETY: several threads get `&T` at a time, and the one that empties the slot may get what another filled in.
+// SAFETY: several threads get `&T` at a time, and the one that empties the slot may get what another filled
+// in.
 unsafe impl<T: Send + Sync> Sync for Slot<T> {}
 
 impl<T> fmt::Debug for Slot<T> {
@@ -74,7 +75,8 @@ impl<T> Slot<T> {
         if self.gate.fetch_and(!OPEN, Ordering::Relaxed) & OPEN == 0 {
             return None;
         }
-        // Those who come from now on find it closed and are gone at once. Acquire: what the others did is over.
+        // Those who come from now on find it closed and are gone at once. Acquire: what the others did is
+        // over.
         while self.gate.load(Ordering::Acquire) >= VISITOR {
             yield_now();
         }

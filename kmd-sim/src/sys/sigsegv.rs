@@ -102,7 +102,8 @@ impl Fault<'_> {
         let process = unsafe { libc::getpid() };
         // SAFETY: no arguments.
         let thread = unsafe { libc::syscall(libc::SYS_gettid) };
-        // SAFETY: the information is the kernel's own; sent to this thread, where it waits for the handler to return.
+        // SAFETY: the information is the kernel's own; sent to this thread, where it waits for the handler to
+        // return.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_tgsigqueueinfo,
@@ -174,9 +175,9 @@ impl Action {
         }
     }
 
-    /// Our handler, in front of `previous`: `hook` is called with each SIGSEGV, all signals blocked and on the
-    /// alternate stack where the thread has one: stacks can be too small for a signal. There is one
-    /// hook for the life of the process.
+    /// Our handler, in front of `previous`: `hook` is called with each SIGSEGV, all signals blocked and on
+    /// the alternate stack where the thread has one: stacks can be too small for a signal. There is one hook
+    /// for the life of the process.
     pub fn ours(previous: &Self, hook: fn(&Fault<'_>)) -> Self {
         HOOK.get_or_init(|| hook);
         let mut action = Self::default();
@@ -188,9 +189,9 @@ impl Action {
             Disposition::Default | Disposition::Ignore => libc::SA_RESTART,
         };
         action.0.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | restart;
-        // Those of the C library, too, which `sigfillset` leaves out: one cancels the thread, and a handler that never
-        // returns is counted in for ever.
-        // SAFETY: a set has at least eight bytes, suitably aligned.
+        // Those of the C library, too, which `sigfillset` leaves out: one cancels the thread, and a handler
+        // that never returns is counted in for ever. SAFETY: a set has at least eight bytes, suitably
+        // aligned.
         unsafe { (&raw mut action.0.sa_mask).cast::<u64>().write(u64::MAX) };
         action
     }
@@ -223,9 +224,9 @@ impl Action {
         self.0.sa_flags & libc::SA_RESETHAND != 0
     }
 
-    /// Calls the handler of this action as the kernel would have: with the same arguments, and with the signals
-    /// blocked that it asks for. The interrupted context's mask comes back when our handler returns. Only the
-    /// stack is the one our handler runs on.
+    /// Calls the handler of this action as the kernel would have: with the same arguments, and with the
+    /// signals blocked that it asks for. The interrupted context's mask comes back when our handler returns.
+    /// Only the stack is the one our handler runs on.
     ///
     /// # Panics
     /// If it is no handler.

@@ -4,8 +4,8 @@ use std::io::Read;
 
 use crate::addr::PAGE_SIZE;
 
-/// Pages of this process that are pinned for long (`VmPin`): io_uring's registered buffers, RDMA. None where it cannot
-/// be told.
+/// Pages of this process that are pinned for long (`VmPin`): io_uring's registered buffers, RDMA. None where
+/// it cannot be told.
 pub fn pinned_pages() -> u64 {
     let mut text = [0; 4096];
     let read = std::fs::File::open("/proc/self/status").and_then(|mut file| file.read(&mut text));

@@ -1,10 +1,11 @@
-//! Transfers of the bytes that changed, a line of 64 at a time: by a mask of bytes where the processor can (AVX-512BW), else
-//! whole lines where nobody writes their other bytes, and the changed bytes of a line where somebody may (AVX2).
+//! Transfers of the bytes that changed, a line of 64 at a time: by a mask of bytes where the processor can
+//! (AVX-512BW), else whole lines where nobody writes their other bytes, and the changed bytes of a line where
+//! somebody may (AVX2).
 //!
 //! # Safety
-//! A byte that did not change is not written where somebody else may write it. Loads and stores of shared memory are
-//! instructions that the compiler knows nothing of, or relaxed atomics, so that others may access it at the same moment, as in
-//! [`super::memory`].
+//! A byte that did not change is not written where somebody else may write it. Loads and stores of shared
+//! memory are instructions that the compiler knows nothing of, or relaxed atomics, so that others may access
+//! it at the same moment, as in [`super::memory`].
 
 #![allow(unsafe_code, reason = "door to vector loads and stores")]
 
@@ -13,12 +14,12 @@ use super::memory::SharedMem;
 /// Bytes of a line.
 pub const LINE: usize = 64;
 
-/// Stores into `to` each byte of `from` that differs from `twin`, and takes it over into `twin`; without one, each that
-/// differs from what `to` has. Each byte of `from` is read once. `alone`: nobody else writes `to`, which equals `twin`, if there is
-/// one: then the bytes between changed ones may be stored, too.
+/// Stores into `to` each byte of `from` that differs from `twin`, and takes it over into `twin`; without one,
+/// each that differs from what `to` has. Each byte of `from` is read once. `alone`: nobody else writes `to`,
+/// which equals `twin`, if there is one: then the bytes between changed ones may be stored, too.
 ///
-/// Returns how many bytes differed, and whether some did in each line; `None` if this processor has no such stores. All are
-/// equally long, whole lines. Without a twin, `to` must be the caller's alone.
+/// Returns how many bytes differed, and whether some did in each line; `None` if this processor has no such
+/// stores. All are equally long, whole lines. Without a twin, `to` must be the caller's alone.
 pub fn transfer(
     from: &SharedMem,
     twin: Option<&mut [u64]>,
@@ -51,8 +52,8 @@ mod x86 {
     /// From, twin or null, to, bytes, and whether nobody else writes there.
     ///
     /// # Safety
-    /// The processor has what it needs. The first is valid for reads of so many bytes, a multiple of a line; the third for writes, and
-    /// aligned to 8; and so is the twin, which nobody else accesses.
+    /// The processor has what it needs. The first is valid for reads of so many bytes, a multiple of a line;
+    /// the third for writes, and aligned to 8; and so is the twin, which nobody else accesses.
     pub(super) type Transfer = unsafe fn(*const u8, *mut u8, *mut u8, usize, bool) -> (u64, bool);
 
     /// What this processor has, the best first.
@@ -173,7 +174,8 @@ mod x86 {
         u64::from(!_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, b)).cast_unsigned())
     }
 
-    /// Stores those bytes of a word whose bit is set in `mask`, in as few stores as there are aligned pieces of them.
+    /// Stores those bytes of a word whose bit is set in `mask`, in as few stores as there are aligned pieces
+    /// of them.
     ///
     /// # Safety
     /// `to` is valid for writes of a word, and aligned to it.
@@ -278,7 +280,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever mask of bytes differs, each way that this processor has stores these and, where somebody else may write, no others.
+        /// Whatever mask of bytes differs, each way that this processor has stores these and, where somebody
+        /// else may write, no others.
         #[test]
         fn every_way_stores_the_bytes_that_differ(
             masks in prop::collection::vec(prop_oneof![Just(0u64), Just(u64::MAX), any::<u64>()], 1..4),

@@ -1,6 +1,7 @@
-//! `userfaultfd(2)`: asynchronous write protection, where the kernel resolves write faults itself and
-//! keeps the fact in the page table for `PAGEMAP_SCAN` to find; and, where it is to be had, faults on pages that the
-//! memory file has and the page table has not (*minor* faults), or that neither has (*missing* ones), which are served here.
+//! `userfaultfd(2)`: asynchronous write protection, where the kernel resolves write faults itself and keeps
+//! the fact in the page table for `PAGEMAP_SCAN` to find; and, where it is to be had, faults on pages that
+//! the memory file has and the page table has not (*minor* faults), or that neither has (*missing* ones),
+//! which are served here.
 //!
 //! # Safety
 //! Neither changes a byte. The descriptor is dropped with the mapping it was registered for; who waits
@@ -46,7 +47,8 @@ const NEW: libc::Ioctl = 0xaa00;
 pub enum Serves {
     /// Nothing. Needs no privilege.
     Nothing,
-    /// Minor and missing faults, those of system calls among them: needs the right to serve faults of the kernel.
+    /// Minor and missing faults, those of system calls among them: needs the right to serve faults of the
+    /// kernel.
     Faults,
 }
 
@@ -92,7 +94,8 @@ impl Userfaultfd {
         self.register_for(memory, MODE_WP | MODE_MINOR | MODE_MISSING)
     }
 
-    /// Has its missing faults come here no more. All of its pages count as written, there or not, and who waits for one tries again.
+    /// Has its missing faults come here no more. All of its pages count as written, there or not, and who
+    /// waits for one tries again.
     ///
     /// For a moment its minor faults do not come here, either.
     pub fn leave_missing(&self, memory: SharedMem) -> Result<()> {
@@ -109,13 +112,13 @@ impl Userfaultfd {
         let mut arg = uffdio_register { range: range(memory), mode, ioctls: 0 };
         // SAFETY: the opcode takes and fills a `uffdio_register`.
         let register = unsafe { Updater::<{ UFFDIO_REGISTER as Opcode }, _>::new(&mut arg) };
-        // SAFETY: asynchronous write protection changes no content and blocks no access; who meets a minor fault waits
-        // until it is served.
+        // SAFETY: asynchronous write protection changes no content and blocks no access; who meets a minor
+        // fault waits until it is served.
         unsafe { ioctl(&self.0, register) }.map_err(|errno| Error::Os { call: "UFFDIO_REGISTER", errno })
     }
 
-    /// Waits until a thread waits for a page, and returns an address in that page; or `None` once `stop` has bytes
-    /// to read.
+    /// Waits until a thread waits for a page, and returns an address in that page; or `None` once `stop` has
+    /// bytes to read.
     pub fn next_fault(&self, stop: &impl AsFd) -> Result<Option<usize>> {
         loop {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
@@ -141,8 +144,8 @@ impl Userfaultfd {
         }
     }
 
-    /// Maps those pages of `memory` that the file has and that are not mapped, as not written, and wakes who waits
-    /// for them.
+    /// Maps those pages of `memory` that the file has and that are not mapped, as not written, and wakes who
+    /// waits for them.
     pub fn resume(&self, memory: SharedMem) {
         self.map(memory, CONTINUE_WP);
     }

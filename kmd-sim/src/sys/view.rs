@@ -1,8 +1,9 @@
-//! Further mappings of a memory file, for one object each: `mmap(2)` where the application wants it, `munmap(2)`.
+//! Further mappings of a memory file, for one object each: `mmap(2)` where the application wants it,
+//! `munmap(2)`.
 //!
 //! # Safety
-//! A mapping is made where the kernel finds room, or at a [`Place`], which is nobody's but the application's to give
-//! away. What is handed out is where it lies; its owner outlives who uses that.
+//! A mapping is made where the kernel finds room, or at a [`Place`], which is nobody's but the application's
+//! to give away. What is handed out is where it lies; its owner outlives who uses that.
 
 #![allow(unsafe_code, reason = "door to mappings at given addresses")]
 
@@ -65,13 +66,13 @@ impl View {
 
     /// Its bytes.
     pub fn memory(&self) -> SharedMem {
-        // SAFETY: 1. mapped as long as `self`, whose owner hands out nothing that outlives it; 2. nobody has references
-        // to it.
+        // SAFETY: 1. mapped as long as `self`, whose owner hands out nothing that outlives it; 2. nobody has
+        // references to it.
         unsafe { SharedMem::new(self.0.base, self.0.len) }
     }
 
-    /// Ends it, but keeps others out of its addresses: they are whose it is now. If the kernel refuses, the mapping
-    /// stays.
+    /// Ends it, but keeps others out of its addresses: they are whose it is now. If the kernel refuses, the
+    /// mapping stays.
     pub fn reserve(self) -> core::result::Result<Place, (Self, Error)> {
         let Place { base, len } = self.0;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;

@@ -2,9 +2,9 @@
 //!
 //! # The lock inversion
 //! A fault holds `mmap_lock` and wants the reservation; a submission holds reservations and copies from user
-//! memory, which may fault and want `mmap_lock`. So a fault only tries to reserve. If that fails it gives `mmap_lock`
-//! back, waits, and asks to be called again. Which locks are left is in the types: a function that may
-//! give one back takes it by value and returns it if it did not.
+//! memory, which may fault and want `mmap_lock`. So a fault only tries to reserve. If that fails it gives
+//! `mmap_lock` back, waits, and asks to be called again. Which locks are left is in the types: a function
+//! that may give one back takes it by value and returns it if it did not.
 
 use super::object::{Reserved, TtmBo};
 use super::resv::{Usage, WaitError};
@@ -88,8 +88,8 @@ fn may_retry(profile: Profile, vmf: &VmFault) -> bool {
     }
 }
 
-/// Waits until the kernel's own work on the object is done (`ttm_bo_vm_fault_idle`). On failure, what is left of
-/// the locks comes with it.
+/// Waits until the kernel's own work on the object is done (`ttm_bo_vm_fault_idle`). On failure, what is left
+/// of the locks comes with it.
 pub fn ttm_bo_vm_fault_idle<'a, 'b, D>(
     profile: Profile,
     vmf: &VmFault,

@@ -195,7 +195,8 @@ impl VmwPrivate {
         Ok(())
     }
 
-    /// Puts a fence behind all commands so far on an object (`vmw_bo_fence_single`). `kernel`: faults wait for it.
+    /// Puts a fence behind all commands so far on an object (`vmw_bo_fence_single`). `kernel`: faults wait
+    /// for it.
     pub fn bo_fence_single(&self, state: &mut BoState, kernel: bool) -> Result<Fence> {
         let fence = self.emit_fence()?;
         let usage = match self.machine.upstream.profile.has_resv_usage() {

@@ -1,7 +1,8 @@
 //! Kernel file: `vmwgfx_execbuf.c`, its command table: what each command of a batch uses, and what it leaves
 //! dirty.
 //!
-//! To add a command, add it to the `match` of [`SwContext::check`]. A command that is not there is not for users.
+//! To add a command, add it to the `match` of [`SwContext::check`]. A command that is not there is not for
+//! users.
 
 use std::collections::BTreeMap;
 

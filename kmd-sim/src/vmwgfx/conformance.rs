@@ -1,5 +1,5 @@
-//! The whole soft machine as one more tracker: what trackers guarantee on the process's own pages, the series'
-//! driver guarantees on its page tables.
+//! The whole soft machine as one more tracker: what trackers guarantee on the process's own pages, the
+//! series' driver guarantees on its page tables.
 
 use std::ops::Range;
 

@@ -110,7 +110,8 @@ impl VmwPrivate {
         while self.step_device() {}
     }
 
-    /// Says which pages a memory object has (`vmw_mob_bind`), or that it has none any more (`vmw_mob_unbind`).
+    /// Says which pages a memory object has (`vmw_mob_bind`), or that it has none any more
+    /// (`vmw_mob_unbind`).
     pub(super) fn mob_bind(&self, mob: MobId, frames: Option<&[Pfn]>) {
         match frames {
             Some(frames) => self.engine.define_mob(mob, frames),

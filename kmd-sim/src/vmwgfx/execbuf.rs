@@ -1,8 +1,8 @@
 //! Kernel file: `vmwgfx_execbuf.c`: batches.
 //!
-//! The order of the steps is what coherency rests on. What the CPU wrote before the call is found by the scan and
-//! uploaded in front of the batch; what the device will write is unmapped before the batch is submitted, and is
-//! `res_dirty` before anyone can map it again.
+//! The order of the steps is what coherency rests on. What the CPU wrote before the call is found by the scan
+//! and uploaded in front of the batch; what the device will write is unmapped before the batch is submitted,
+//! and is `res_dirty` before anyone can map it again.
 
 use super::bo::mob_id;
 use super::cmd_check::SwContext;
@@ -17,10 +17,11 @@ use crate::ttm::resv::Fence;
 const MAX_BATCH_BYTES: u64 = 512 * 1024;
 
 impl DrmFile {
-    /// Submits commands (`vmw_execbuf_process`), which name things by handle. DX commands are for `dx_context`.
+    /// Submits commands (`vmw_execbuf_process`), which name things by handle. DX commands are for
+    /// `dx_context`.
     ///
-    /// The fence stands for all of it; there is none if the device was waited for, since there was no room for
-    /// a fence.
+    /// The fence stands for all of it; there is none if the device was waited for, since there was no room
+    /// for a fence.
     pub fn execbuf(
         &self,
         task: &Task,

@@ -107,8 +107,8 @@ impl DrmFile {
         self.bo_insert(self.dev.bo_create(size))
     }
 
-    /// A handle for an object that was come by in another way (`ttm_prime_fd_to_handle`, and what `GB_SURFACE_REF`
-    /// answers).
+    /// A handle for an object that was come by in another way (`ttm_prime_fd_to_handle`, and what
+    /// `GB_SURFACE_REF` answers).
     pub fn bo_handle(&self, bo: &Arc<Bo>) -> MobId {
         let known =
             self.objects().bos.iter().find(|(_, known)| Arc::ptr_eq(known, bo)).map(|(handle, _)| *handle);
@@ -241,8 +241,8 @@ impl DrmFile {
         self.objects().contexts.get(&handle).cloned().ok_or(Error::Invalid)
     }
 
-    /// Says that the CPU is about to use an object (`vmw_user_bo_synccpu_grab`): waits for the device, and keeps
-    /// batches from using it. Says nothing about what is dirty.
+    /// Says that the CPU is about to use an object (`vmw_user_bo_synccpu_grab`): waits for the device, and
+    /// keeps batches from using it. Says nothing about what is dirty.
     pub fn synccpu_grab(&self, task: &Task, handle: MobId, flags: SyncCpu) -> Result<()> {
         if !flags.read && !flags.write {
             return Err(Error::Invalid);

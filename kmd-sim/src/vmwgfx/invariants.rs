@@ -1,5 +1,5 @@
-//! What holds whenever nobody has a reservation: the invariants I-1 to I-12 of the series that can be seen in the
-//! state of a system. (I-3 and I-9 are about bytes: whoever stores them knows them.)
+//! What holds whenever nobody has a reservation: the invariants I-1 to I-12 of the series that can be seen in
+//! the state of a system. (I-3 and I-9 are about bytes: whoever stores them knows them.)
 
 use std::ops::Range;
 

@@ -15,8 +15,8 @@ use crate::ttm::object::MemType;
 use crate::ttm::resv::Fence;
 
 impl VmwPrivate {
-    /// Shows a surface (`vmw_stdu_surface_do_dirty`, `vmw_kms_helper_dirty`): validates it, tells the device, and
-    /// says that this has changed nothing of it.
+    /// Shows a surface (`vmw_stdu_surface_do_dirty`, `vmw_kms_helper_dirty`): validates it, tells the device,
+    /// and says that this has changed nothing of it.
     pub fn kms_update(&self, task: &Task, surface: &Surface) -> Result<Option<Fence>> {
         self.kms_command(task, surface, DirtyFlag::None, |sid| Command::BlitSurfaceToScreen {
             src: ImageId::first(sid),
@@ -49,8 +49,8 @@ impl VmwPrivate {
         Ok(fence)
     }
 
-    /// Keeps a resource where it is (`vmw_resource_pin`). It is validated as if the device were about to write
-    /// it, as it may once it is shown.
+    /// Keeps a resource where it is (`vmw_resource_pin`). It is validated as if the device were about to
+    /// write it, as it may once it is shown.
     pub fn resource_pin(&self, task: &Task, res: &Arc<Resource>) -> Result<()> {
         let _cmdbuf = self.cmdbuf_mutex.lock(task);
         self.lru_remove(res);

@@ -16,8 +16,8 @@
 //! | [`mod@file`] | the ioctls: handles of one client |
 //! | [`invariants`] | what holds whenever nothing is reserved |
 //!
-//! The driver on the process's own pages shares [`page_dirty`] and [`res_tree`]; `docs/series.md` says of every item
-//! whether the live path has use for it.
+//! The driver on the process's own pages shares [`page_dirty`] and [`res_tree`]; `docs/series.md` says of
+//! every item whether the live path has use for it.
 
 pub mod binding;
 pub mod bo;

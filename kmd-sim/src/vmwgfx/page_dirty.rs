@@ -1,10 +1,11 @@
-//! Kernel file: `vmwgfx_page_dirty.c`: which pages of a buffer object the CPU wrote. Patch 5 of the series, and
-//! `pre_unmap` and `unmap` of patch 7.
+//! Kernel file: `vmwgfx_page_dirty.c`: which pages of a buffer object the CPU wrote. Patch 5 of the series,
+//! and `pre_unmap` and `unmap` of patch 7.
 //!
-//! There are two methods. With [`Method::Pagetable`] entries stay writable, and a scan collects the dirty bits the
-//! hardware set: nothing for a store, something for each entry at a scan. With [`Method::Mkwrite`] entries
-//! are read-only until a store faults and is recorded: something for the first store to a page, nothing for a
-//! page at a scan. A tracker changes its method when three scans in a row say that the other would be cheaper.
+//! There are two methods. With [`Method::Pagetable`] entries stay writable, and a scan collects the dirty
+//! bits the hardware set: nothing for a store, something for each entry at a scan. With [`Method::Mkwrite`]
+//! entries are read-only until a store faults and is recorded: something for the first store to a page,
+//! nothing for a page at a scan. A tracker changes its method when three scans in a row say that the other
+//! would be cheaper.
 //!
 //! The same code runs on the soft machine's page tables and on those of the process; what they do is behind
 //! [`Mapping`]. All of it runs under the object's reservation.

@@ -37,8 +37,9 @@ impl<T> ResTree<T> {
         self.nodes.values().map(|(bytes, value)| (bytes, value))
     }
 
-    /// The values in order from the one that a descent for `bytes` ends at, as upstream finds it: it turns right
-    /// where a node ends before `bytes`, and so misses one further left that reaches farther (quirk Q-08).
+    /// The values in order from the one that a descent for `bytes` ends at, as upstream finds it: it turns
+    /// right where a node ends before `bytes`, and so misses one further left that reaches farther (quirk
+    ///
     pub fn descend(&self, bytes: &Range<u64>) -> Vec<(&Range<u64>, &T)> {
         let nodes: Vec<_> = self.iter().collect();
         let (mut low, mut high, mut found) = (0, nodes.len(), nodes.len());

@@ -1,13 +1,14 @@
 //! Kernel file: `vmwgfx_resource.c`: what commands name, each with a guest copy in a buffer object.
 //!
 //! # Who has the newer content
-//! * A bit of the object's tracker, or a box of the resource's: the CPU wrote, and the device has not seen it.
-//! * `res_dirty`: the device wrote, and the guest copy has not seen it. No process maps a page of such a resource,
-//!   so that the CPU neither reads what is stale nor writes what would be overwritten.
+//! * A bit of the object's tracker, or a box of the resource's: the CPU wrote, and the device has not seen
+//!   it.
+//! * `res_dirty`: the device wrote, and the guest copy has not seen it. No process maps a page of such a
+//!   resource, so that the CPU neither reads what is stale nor writes what would be overwritten.
 //! * `backup_dirty`: the guest copy is newer as a whole, since the device's copy was given up.
 //!
-//! Attaching, detaching, validating and cleaning run under the reservation of the backing object; the state of
-//! a resource is behind a lock of its own only because the compiler cannot know that.
+//! Attaching, detaching, validating and cleaning run under the reservation of the backing object; the state
+//! of a resource is behind a lock of its own only because the compiler cannot know that.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -200,7 +201,8 @@ fn dirty_update(task: &Task, res: &mut ResState, pages: &Range<u64>) {
     }
 }
 
-/// Unbinds all resources of an object that is about to move away from the device (`vmw_resource_unbind_list`).
+/// Unbinds all resources of an object that is about to move away from the device
+/// (`vmw_resource_unbind_list`).
 pub fn unbind_list(dev: &VmwPrivate, state: &mut BoState) -> Result<()> {
     let attached: Vec<Arc<Resource>> = state.driver.res_tree.iter().map(|(_, res)| Arc::clone(res)).collect();
     for res in attached {

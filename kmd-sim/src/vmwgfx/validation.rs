@@ -1,9 +1,9 @@
 //! Kernel file: `vmwgfx_validation.c`: all that a batch uses, made ready for the device at once.
 //!
 //! A [`ValidationContext`] collects; [`ValidationContext::prepare`] reserves and validates in the order that
-//! coherency rests on: every object is reserved before anything is looked at, and scanned before any
-//! resource is validated. What comes out, [`Prepared`], holds the reservations. It ends with
-//! [`Prepared::unreserve`] and [`Prepared::fence`] once the batch was submitted, or with [`Prepared::backoff`].
+//! coherency rests on: every object is reserved before anything is looked at, and scanned before any resource
+//! is validated. What comes out, [`Prepared`], holds the reservations. It ends with [`Prepared::unreserve`]
+//! and [`Prepared::fence`] once the batch was submitted, or with [`Prepared::backoff`].
 
 use super::bo::{Bo, BoReserved, ReservedBos};
 use super::drv::VmwPrivate;
@@ -74,7 +74,8 @@ impl ValidationContext {
         self.bos.iter_mut().find(|node| Arc::ptr_eq(&node.bo, bo))
     }
 
-    /// Adds a resource, or a flag to one that is there (`vmw_validation_add_resource`). Says whether it is new.
+    /// Adds a resource, or a flag to one that is there (`vmw_validation_add_resource`). Says whether it is
+    /// new.
     pub fn add_resource(&mut self, res: &Arc<Resource>, flag: DirtyFlag) -> bool {
         let first_usage = self.node(res).is_none();
         if first_usage {
@@ -144,8 +145,8 @@ impl ValidationContext {
         Ok(())
     }
 
-    /// Reserves all objects (`ttm_eu_reserve_buffers`): tries them in order, and where one is taken gives all back,
-    /// waits for that one, and starts with it.
+    /// Reserves all objects (`ttm_eu_reserve_buffers`): tries them in order, and where one is taken gives all
+    /// back, waits for that one, and starts with it.
     fn bo_reserve<'a>(&'a self, task: &'a Task, interruptible: bool) -> Result<ReservedBos<'a>> {
         let mut contended: Option<usize> = None;
         loop {
@@ -168,8 +169,8 @@ impl ValidationContext {
         }
     }
 
-    /// Reserves and validates everything (`vmw_validation_prepare`, and the same steps in `vmw_execbuf_process`). An
-    /// error leaves nothing reserved.
+    /// Reserves and validates everything (`vmw_validation_prepare`, and the same steps in
+    /// `vmw_execbuf_process`). An error leaves nothing reserved.
     pub fn prepare<'a>(
         &'a mut self,
         dev: &'a VmwPrivate,
@@ -236,7 +237,8 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Makes the resources ready (`vmw_validation_res_validate`). What it tells the device comes before the batch.
+    /// Makes the resources ready (`vmw_validation_res_validate`). What it tells the device comes before the
+    /// batch.
     fn res_validate(&mut self) -> Result<()> {
         for node in &self.context.resources {
             let dirtying = node.dirty == Some(true);
@@ -261,7 +263,8 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Says what the batch has left of its resources, and where they are now (`vmw_validation_res_unreserve`).
+    /// Says what the batch has left of its resources, and where they are now
+    /// (`vmw_validation_res_unreserve`).
     pub fn unreserve(&mut self) -> Result<()> {
         self.dev.machine.reached(Point::BeforeUnreserve);
         for node in &self.context.resources {
@@ -271,8 +274,8 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Puts the batch's fence on all objects and gives them back (`vmw_validation_bo_fence`). Faults do not wait
-    /// for it.
+    /// Puts the batch's fence on all objects and gives them back (`vmw_validation_bo_fence`). Faults do not
+    /// wait for it.
     pub fn fence(mut self, fence: Option<&Fence>) {
         self.fence_objects(fence);
     }
@@ -297,8 +300,8 @@ impl Prepared<'_> {
         self.unreserve()
     }
 
-    /// Gives everything back: the batch was not submitted (`vmw_validation_revert`, `vmw_validation_bo_backoff`).
-    /// What was uploaded for it stays uploaded.
+    /// Gives everything back: the batch was not submitted (`vmw_validation_revert`,
+    /// `vmw_validation_bo_backoff`). What was uploaded for it stays uploaded.
     pub fn backoff(mut self) -> Result<()> {
         let too_much = self.dev.machine.upstream.quirks.backoff_releases_too_much;
         let nodes = self.context.bos.iter().zip(&mut self.bos.0).zip(&self.taken);

@@ -1,5 +1,5 @@
-//! The live device against one flat memory: random legal programs of CPU and device, and after each step no byte is
-//! anything but what was last written to it.
+//! The live device against one flat memory: random legal programs of CPU and device, and after each step no
+//! byte is anything but what was last written to it.
 //!
 //! All programs come from their number, so each run is the same. `SEQUENCES` says how many.
 

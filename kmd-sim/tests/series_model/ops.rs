@@ -21,7 +21,8 @@ pub(crate) enum Op {
         surface: usize,
         offset: usize,
     },
-    /// Stores to every page of the first object that is not of `skip`, and uses all surfaces on it; again and again.
+    /// Stores to every page of the first object that is not of `skip`, and uses all surfaces on it; again and
+    /// again.
     Burst {
         process: usize,
         skip: usize,
@@ -83,8 +84,8 @@ pub(crate) enum Op {
     Show {
         surface: usize,
     },
-    /// A store to a read-only entry. Its fault waits for a batch that fills the surface, if one does; and another
-    /// batch comes before the entry is made writable.
+    /// A store to a read-only entry. Its fault waits for a batch that fills the surface, if one does; and
+    /// another batch comes before the entry is made writable.
     SlowStore {
         process: usize,
         surface: usize,

@@ -1,8 +1,9 @@
 //! A system, and next to it the flat memory it has to look like.
 //!
 //! The flat memory is one row of bytes an object. A store changes it at once, a batch when it is submitted. A
-//! program that keeps to the rules cannot tell the difference. The rules: before the CPU uses what a batch reads, or
-//! reads back by a command of its own, it waits for the batch. For what a batch writes it need not wait.
+//! program that keeps to the rules cannot tell the difference. The rules: before the CPU uses what a batch
+//! reads, or reads back by a command of its own, it waits for the batch. For what a batch writes it need not
+//! wait.
 
 use std::cell::OnceCell;
 use std::sync::Arc;

@@ -194,8 +194,9 @@ fn e_08_pages_of_two_processes_are_both_uploaded() {
     bench.assert_sound();
 }
 
-/// What another surface gets of one that the device filled with red, when a fault came late: it found its entry
-/// read-only, waited for the batch that fills, and asked whether it may write when the batch was through.
+/// What another surface gets of one that the device filled with red, when a fault came late: it found its
+/// entry read-only, waited for the batch that fills, and asked whether it may write when the batch was
+/// through.
 fn copied_after_a_late_fault(upstream: Upstream) -> Vec<u8> {
     let bench = Bench::new(upstream);
     let (surface, at) = bench.attached(pages(512));

@@ -1,8 +1,8 @@
 //! Vectors that the page tables of a real process can express, on those: userfaultfd and `PAGEMAP_SCAN`.
 //!
-//! What differs throughout: to write-protect a page and to clean it are one step, so that write permission goes
-//! with the dirty bit; a page that was never accessed counts as written once; there is no count of entries,
-//! and translation buffers show only in what a store does. The bounds are the driver's own.
+//! What differs throughout: to write-protect a page and to clean it are one step, so that write permission
+//! goes with the dirty bit; a page that was never accessed counts as written once; there is no count of
+//! entries, and translation buffers show only in what a store does. The bounds are the driver's own.
 
 use std::ops::Range;
 
@@ -64,7 +64,8 @@ fn w_01_on_the_host_a_scan_is_clipped_to_the_pages_asked_for() {
     assert_eq!(mapping.clean(0..20, &mut record), 5);
 }
 
-/// Differs: a table that does not exist is no hole of the scan; its pages are not reported, and that is the same.
+/// Differs: a table that does not exist is no hole of the scan; its pages are not reported, and that is the
+/// same.
 #[test]
 fn w_07_on_the_host_a_hole_in_the_middle_is_passed_over() {
     let object = object(3 * 512);

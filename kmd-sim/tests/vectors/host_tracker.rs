@@ -1,5 +1,5 @@
-//! Vectors T and X that the page tables of a real process can express, on those: the tracker of an object over
-//! what one scan found, as the live path has it.
+//! Vectors T and X that the page tables of a real process can express, on those: the tracker of an object
+//! over what one scan found, as the live path has it.
 //!
 //! What differs throughout: stores are never announced, so that there is the page-table method alone; bounds
 //! are a superset, and no vector's exact ones are asked for.

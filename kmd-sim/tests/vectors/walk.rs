@@ -138,19 +138,19 @@ fn w_03_a_private_area_does_not_end_the_walk() {
     assert_eq!(protect(World::with_quirk("Q-01")), (0, "WD".into()));
 }
 
-/// Q-01, as a program runs into it. `walk_page_mapping` in `mm/pagewalk.c` leaves its loop over the VMAs where
-/// `test_walk` returns a positive number, and returns 0. `walk_page_range` goes on with the next VMA instead.
-/// `wp_clean_test_walk` in `mm/mapping_dirty_helpers.c` returns 1 for an area without `VM_MAYWRITE`: a
-/// shared mapping by a process that opened the device `O_RDONLY`. So:
+/// Q-01, as a program runs into it. `walk_page_mapping` in `mm/pagewalk.c` leaves its loop over the VMAs
+/// where `test_walk` returns a positive number, and returns 0. `walk_page_range` goes on with the next VMA
+/// instead. `wp_clean_test_walk` in `mm/mapping_dirty_helpers.c` returns 1 for an area without `VM_MAYWRITE`:
+/// a shared mapping by a process that opened the device `O_RDONLY`. So:
 ///
 /// 1. process X opens the device `O_RDONLY` and maps the buffer object;
 /// 2. process Y opens it `O_RDWR`, maps the same object and stores `0x5a` to the first byte of its page 3;
 /// 3. the driver scans the object for a batch: the walk meets X's area first, and ends;
 /// 4. the page is not in the bitmap, no `UPDATE_GB_IMAGE` names it, and the GPU reads the byte of before.
 ///
-/// The byte at offset `3 * 4096` does not reach the GPU as long as X has its mapping, and never if the page is
-/// unmapped before that, since a zap forgets the dirty bit. X needs no more than the right to open the device,
-/// and to map the object first.
+/// The byte at offset `3 * 4096` does not reach the GPU as long as X has its mapping, and never if the page
+/// is unmapped before that, since a zap forgets the dirty bit. X needs no more than the right to open the
+/// device, and to map the object first.
 #[test]
 fn w_03_a_reader_that_opened_the_device_read_only_hides_the_stores_of_others() {
     let scan = |world: World| {

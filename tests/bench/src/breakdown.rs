@@ -14,7 +14,8 @@ use crate::workload::Program;
 
 /// Frames of a timeline, and of a count at least.
 const FRAMES: usize = 100;
-/// Frames that are counted take so long: the first submissions, which carry all memory, do not take equally long each time.
+/// Frames that are counted take so long: the first submissions, which carry all memory, do not take equally
+/// long each time.
 const COUNTED_NS: f64 = 1e9;
 
 /// Counters of `LOCKSTEP_STATS`, a frame.

@@ -32,8 +32,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Microseconds of a frame that tracking takes: of emulated coherent memory, beyond explicit synchronisation, which copies as much;
-    /// and of a side above the host alone, beyond that.
+    /// Microseconds of a frame that tracking takes: of emulated coherent memory, beyond explicit
+    /// synchronisation, which copies as much; and of a side above the host alone, beyond that.
     pub(crate) fn tracking_us(&self, peer: &str) -> Option<(f64, f64)> {
         let percent = |name: &str| {
             let side = self.sides.iter().find(|side| side.name == name && side.failed.is_none())?;
@@ -89,7 +89,8 @@ struct Times {
     failed: Option<String>,
 }
 
-/// The share of a turn's frames that comes before it, and does not count: the others' bytes are in the caches.
+/// The share of a turn's frames that comes before it, and does not count: the others' bytes are in the
+/// caches.
 const WARM_UP: usize = 5;
 
 /// Holds a contest.
@@ -152,8 +153,8 @@ fn hold_round(
         let frame = median(&turn.wall_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
         *frames_a_turn = ((f64::from(plan.turn_ms) * 1e6 / frame) as usize).clamp(4, 2000);
     }
-    // Each side comes at every place of a turn as often as another, and never twice in a row: who has just played has warm
-    // caches.
+    // Each side comes at every place of a turn as often as another, and never twice in a row: who has just
+    // played has warm caches.
     if round % 2 == 1 {
         workers.reverse();
     }

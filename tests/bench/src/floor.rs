@@ -1,7 +1,9 @@
-//! What tracking by pages cannot do without: the steps that a program's frames took, at what each costs on this machine.
+//! What tracking by pages cannot do without: the steps that a program's frames took, at what each costs on
+//! this machine.
 //!
-//! Steps are counted in the program ([`Breakdown`]), and timed here, one kind after the other, with nothing else going on. What a frame
-//! costs beyond that is shared caches, processors that are woken, and whatever the driver does that is none of these steps.
+//! Steps are counted in the program ([`Breakdown`]), and timed here, one kind after the other, with nothing
+//! else going on. What a frame costs beyond that is shared caches, processors that are woken, and whatever
+//! the driver does that is none of these steps.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
 //! The heat map of a timeline (`LOCKSTEP_TRACE`): which pages travelled with which submission, as inline SVG.
 //!
-//! Flushes go to the right, pages of the mapped objects downwards. A cell stands for some flushes and some pages, for so
-//! many that the picture stays small. Colours are attributes and text is of the page's colour, so the picture is readable
-//! on light and dark, and takes nothing over from the page and leaves nothing there.
+//! Flushes go to the right, pages of the mapped objects downwards. A cell stands for some flushes and some
+//! pages, for so many that the picture stays small. Colours are attributes and text is of the page's colour,
+//! so the picture is readable on light and dark, and takes nothing over from the page and leaves nothing
+//! there.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,7 +19,8 @@ const ROWS: u64 = 200;
 const LIMIT: usize = 200 << 10;
 /// Most objects shown: those of which most pages travelled.
 const OBJECTS: usize = 48;
-/// Width of the labels, size of the cells together, least height of an object, and the gap below it, in pixels.
+/// Width of the labels, size of the cells together, least height of an object, and the gap below it, in
+/// pixels.
 const LABELS: u64 = 170;
 const WIDTH: u64 = 800;
 const HEIGHT: u64 = 400;

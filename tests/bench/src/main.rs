@@ -1,18 +1,21 @@
-//! What coherency costs, on whole frames: the same programs with explicit synchronisation, with emulated coherent memory, and with
-//! the host's own.
+//! What coherency costs, on whole frames: the same programs with explicit synchronisation, with emulated
+//! coherent memory, and with the host's own.
 //!
-//! - [`side`]: the contestants, each a driver, its options and a kind of memory; [`worker`]: one of them at work, in a process of
-//!   its own; [`contest`]: rounds of all of them in turns, and what follows from the times
+//! - [`side`]: the contestants, each a driver, its options and a kind of memory; [`worker`]: one of them at
+//!   work, in a process of its own; [`contest`]: rounds of all of them in turns, and what follows from the
+//!   times
 //! - [`workload`]: the programs; [`shared`]: the memory they share with the device
 //! - [`programs`]: whole programs, from start to end
-//! - [`breakdown`]: where the time goes; [`curves`]: how it grows; [`heatmap`]: what a program does with its memory
+//! - [`breakdown`]: where the time goes; [`curves`]: how it grows; [`heatmap`]: what a program does with its
+//!   memory
 //! - [`report`]: text, JSON and a page of HTML
 //!
 //! # Method
-//! A round starts a fresh process for each side, since where a process happens to lie in memory makes it some percent faster or
-//! slower for all of its life. Within a round all sides take short turns, in an order that moves on each time, while the others
-//! sleep. What counts is the ratio of a side's mean frame to the yardstick's within a round; over the rounds, the median of the ratios and
-//! the interval in which the true median lies with 95 %. The yardstick takes part twice: what it costs more than itself is noise.
+//! A round starts a fresh process for each side, since where a process happens to lie in memory makes it some
+//! percent faster or slower for all of its life. Within a round all sides take short turns, in an order that
+//! moves on each time, while the others sleep. What counts is the ratio of a side's mean frame to the
+//! yardstick's within a round; over the rounds, the median of the ratios and the interval in which the true
+//! median lies with 95 %. The yardstick takes part twice: what it costs more than itself is noise.
 
 #![expect(clippy::cast_possible_truncation, reason = "sizes and counts here are far below 2^31")]
 

@@ -1,8 +1,8 @@
-//! Whole programs that others wrote, or that stand on what others wrote, from their start to their end: on the host's driver
-//! alone, on it again, and on Lockstep, in turns.
+//! Whole programs that others wrote, or that stand on what others wrote, from their start to their end: on
+//! the host's driver alone, on it again, and on Lockstep, in turns.
 //!
-//! They draw on an X server of their own (Xvfb). Those in Python need what `scripts/bench-python` installs, which tells this program by
-//! `LOCKSTEP_BENCH_PYTHON` where it is.
+//! They draw on an X server of their own (Xvfb). Those in Python need what `scripts/bench-python` installs,
+//! which tells this program by `LOCKSTEP_BENCH_PYTHON` where it is.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -184,7 +184,8 @@ pub(crate) fn measure(
     Ok(finished)
 }
 
-/// Runs a program to its end, which is tried three times: glmark2 on zink loses its window at times, on any driver.
+/// Runs a program to its end, which is tried three times: glmark2 on zink loses its window at times, on any
+/// driver.
 fn run_until_it_succeeds(
     program: &Whole,
     side: &Side,

@@ -1,5 +1,5 @@
-//! Memory that CPU and device share, mapped once; all there is of synchronisation is in three functions, which do nothing for coherent
-//! memory.
+//! Memory that CPU and device share, mapped once; all there is of synchronisation is in three functions,
+//! which do nothing for coherent memory.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! One side at work: a process that plays frames as it is asked to, and says how long they took.
 //!
-//! It is told how many frames to play, a number a line, and answers each with a line of JSON, a [`Turn`]. It says `ready` first. At the
-//! end of its input it checks what the device saw, and says `right`.
+//! It is told how many frames to play, a number a line, and answers each with a line of JSON, a [`Turn`]. It
+//! says `ready` first. At the end of its input it checks what the device saw, and says `right`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

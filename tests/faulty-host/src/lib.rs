@@ -1,8 +1,8 @@
 //! `libfaulty_host.so`: a host driver that runs out of memory, or is lost, when a test says so.
 //!
-//! It passes all commands on to the driver whose library `FAULTY_HOST_DRIVER` names. Those in the table below it can
-//! fail, which is all that it adds. A test loads it by the path it gave Lockstep, and calls [`faulty_host_fail`] and
-//! [`faulty_host_calls`].
+//! It passes all commands on to the driver whose library `FAULTY_HOST_DRIVER` names. Those in the table below
+//! it can fail, which is all that it adds. A test loads it by the path it gave Lockstep, and calls
+//! [`faulty_host_fail`] and [`faulty_host_calls`].
 //!
 //! # Safety
 //! Arguments pass through untouched: what is valid for this driver is valid for the one below.
@@ -30,8 +30,9 @@ struct Plan {
 
 static PLANS: Mutex<Vec<Plan>> = Mutex::new(Vec::new());
 
-/// Has calls of `command` (null: of all commands in the table together) fail with `result`: those after `skip` others,
-/// `times` of them. With `times` zero they are only counted. Plans add up; a null `command` takes all others back.
+/// Has calls of `command` (null: of all commands in the table together) fail with `result`: those after
+/// `skip` others, `times` of them. With `times` zero they are only counted. Plans add up; a null `command`
+/// takes all others back.
 ///
 /// # Safety
 /// `command` is null or a C string.
@@ -65,8 +66,8 @@ fn failure(command: &str) -> Option<vk::Result> {
     found
 }
 
-/// Declares the commands that can fail: name, parameters, and the module that its wrapper and the driver's function
-/// live in.
+/// Declares the commands that can fail: name, parameters, and the module that its wrapper and the driver's
+/// function live in.
 macro_rules! commands {
     ($($name:literal $module:ident($($parameter:ident: $type:ty),*);)*) => {
         $(

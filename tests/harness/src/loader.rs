@@ -3,10 +3,11 @@
 //! The driver is `libvulkan_lockstep.so` beside the running executable: a manifest naming it is written
 //! there and handed to the loader. `LOCKSTEP_TEST_ICD=<manifest>` runs another driver instead.
 //!
-//! Where `HOSTILE_HOST` is set, the host driver is `libhostile_host.so`, which lies there too, and does what the variable
-//! says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
+//! Where `HOSTILE_HOST` is set, the host driver is `libhostile_host.so`, which lies there too, and does what
+//! the variable says; with `LOCKSTEP_TEST_ICD=hostile` it is the driver under test.
 //!
-//! `LOCKSTEP_TEST_VALIDATION` puts the Khronos validation layer above or below the driver under test, see [`validation`].
+//! `LOCKSTEP_TEST_VALIDATION` puts the Khronos validation layer above or below the driver under test, see
+//! [`validation`].
 
 use crate::validation;
 use ash::vk;
@@ -165,8 +166,8 @@ fn write_manifest(name: &str) -> PathBuf {
     manifest
 }
 
-/// Returns whether Lockstep is under test with the profile that has memory of all kinds, on a host of whose memory some
-/// is coherent.
+/// Returns whether Lockstep is under test with the profile that has memory of all kinds, on a host of whose
+/// memory some is coherent.
 pub fn paravirtual_under_test() -> bool {
     lockstep_under_test() && ["", "paravirtual"].contains(&profile().as_str()) && !is_hostile("noncoherent")
 }
@@ -175,8 +176,8 @@ fn profile() -> String {
     std::env::var("LOCKSTEP_PROFILE").unwrap_or_default()
 }
 
-/// Returns whether Lockstep is under test with the host's own table of types, which may have no memory that the
-/// processor cannot see.
+/// Returns whether Lockstep is under test with the host's own table of types, which may have no memory that
+/// the processor cannot see.
 pub fn mirror_under_test() -> bool {
     lockstep_under_test() && std::env::var_os("LOCKSTEP_PROFILE").is_some_and(|profile| profile == "mirror")
 }
@@ -199,23 +200,25 @@ pub fn tracker() -> String {
         .unwrap_or_else(|| "auto".to_owned())
 }
 
-/// Returns whether the driver under test finds writes by SIGSEGV. It declares that the kernel cannot write memory
-/// the processor has not written since the device last saw it, and that a handler is installed while there are maps.
+/// Returns whether the driver under test finds writes by SIGSEGV. It declares that the kernel cannot write
+/// memory the processor has not written since the device last saw it, and that a handler is installed while
+/// there are maps.
 pub fn sigsegv_under_test() -> bool {
     lockstep_under_test() && tracker() == "sigsegv"
 }
 
-/// Returns whether the driver under test has the device copy what the CPU cannot see. It declares that what the CPU writes
-/// before it sets an event does not overtake a batch that was submitted and waits for the event, which today's
-/// specification forbids; and batches that wait for a semaphore of the CPU are not submitted until it is signalled.
+/// Returns whether the driver under test has the device copy what the CPU cannot see. It declares that what
+/// the CPU writes before it sets an event does not overtake a batch that was submitted and waits for the
+/// event, which today's specification forbids; and batches that wait for a semaphore of the CPU are not
+/// submitted until it is signalled.
 pub fn dma_under_test() -> bool {
     let transport = std::env::var("LOCKSTEP_TRANSPORT").unwrap_or_default();
     let needed = is_hostile("noncoherent") || is_hostile("vram") && profile() == "unified";
     lockstep_under_test() && (transport == "dma" || transport != "mapped" && needed)
 }
 
-/// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals, and
-/// needs address space and mappings itself.
+/// Returns whether ThreadSanitizer is in this process: it stands between the kernel and handlers of signals,
+/// and needs address space and mappings itself.
 pub fn under_thread_sanitizer() -> bool {
     std::env::var_os("TSAN_OPTIONS").is_some()
 }

@@ -162,8 +162,8 @@ impl Memory {
             .push_next(&mut placed);
         let map = self.map_memory2().fp().map_memory2_khr;
         let mut address = std::ptr::null_mut();
-        // SAFETY: By the harness's contract the memory is mappable, unmapped and has this range, and the addresses are
-        // the test's.
+        // SAFETY: By the harness's contract the memory is mappable, unmapped and has this range, and the
+        // addresses are the test's.
         unsafe { map(self.gpu.raw().handle(), &raw const info, &raw mut address) }.result()?;
         assert_eq!(address.cast(), at, "mapped where it was asked for");
         Ok(MappedBytes { start: at, len })

@@ -185,8 +185,8 @@ pub fn fork(child: impl FnOnce() -> u8) -> Forked {
     Forked { id }
 }
 
-/// Has a child process write `content` to `to` in this one (`process_vm_writev(2)`), where as much is mapped. False where it may not, or
-/// could not write all.
+/// Has a child process write `content` to `to` in this one (`process_vm_writev(2)`), where as much is mapped.
+/// False where it may not, or could not write all.
 pub fn write_by_child(content: &[u8], to: *mut u8) -> bool {
     let from = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
     let to = libc::iovec { iov_base: to.cast(), iov_len: content.len() };

@@ -1,9 +1,10 @@
-//! The Khronos validation layer: above all tests or below, and its messages collected where a test asks for that.
+//! The Khronos validation layer: above all tests or below, and its messages collected where a test asks for
+//! that.
 //!
-//! `LOCKSTEP_TEST_VALIDATION=above` puts it between every test and the driver under test, `below` between Lockstep and its
-//! host (`tests/validated-host`). It ends the process at its first warning or error, as its settings
-//! (`vk_layer_settings.txt`) say, which also name its own errors. What a test does wrong on purpose it says itself
-//! ([`ignore`]).
+//! `LOCKSTEP_TEST_VALIDATION=above` puts it between every test and the driver under test, `below` between
+//! Lockstep and its host (`tests/validated-host`). It ends the process at its first warning or error, as its
+//! settings (`vk_layer_settings.txt`) say, which also name its own errors. What a test does wrong on purpose
+//! it says itself ([`ignore`]).
 
 use crate::loader::{set, skip};
 use ash::vk;
@@ -38,7 +39,8 @@ pub fn is(place: Place) -> bool {
     }
 }
 
-/// Returns whether a test that puts the layer above itself must be left out, and says so: one process has room for one of it.
+/// Returns whether a test that puts the layer above itself must be left out, and says so: one process has
+/// room for one of it.
 pub fn is_taken() -> bool {
     let taken = is(Place::Below);
     if taken {
@@ -59,20 +61,21 @@ pub(crate) fn prepare() {
     }
 }
 
-/// Has the layer let messages of these names pass, for a reason: a test breaks rules of Vulkan on purpose, or the layer errs. To be
-/// called before the process makes an instance, once.
+/// Has the layer let messages of these names pass, for a reason: a test breaks rules of Vulkan on purpose, or
+/// the layer errs. To be called before the process makes an instance, once.
 pub fn ignore(vuids: &[&str], reason: &str) {
     println!("the validation layer ignores {vuids:?}: {reason}");
     set("VK_LAYER_MESSAGE_ID_FILTER", vuids.join(":"));
 }
 
-/// Leaves it to a test to put the layer above itself, and to listen. To be called before the process makes an instance.
+/// Leaves it to a test to put the layer above itself, and to listen. To be called before the process makes an
+/// instance.
 pub fn is_the_tests_own() {
     set("LOCKSTEP_TEST_VALIDATION", "");
 }
 
-/// Has the layer pass what follows a submission that was refused: it takes it for one that is pending. To be called before the
-/// process makes an instance.
+/// Has the layer pass what follows a submission that was refused: it takes it for one that is pending. To be
+/// called before the process makes an instance.
 pub fn refusals_are_not_pending() {
     ignore(
         &[
@@ -91,8 +94,9 @@ pub fn refusals_are_not_pending() {
     );
 }
 
-/// Has the layer pass what follows where it loses count of a timeline, as it says itself ("most likely a validation bug"): it then
-/// takes all that the timeline tells of for pending. To be called before the process makes an instance.
+/// Has the layer pass what follows where it loses count of a timeline, as it says itself ("most likely a
+/// validation bug"): it then takes all that the timeline tells of for pending. To be called before the
+/// process makes an instance.
 pub fn loses_count_of_timelines(reason: &str) {
     ignore(
         &[
@@ -106,8 +110,9 @@ pub fn loses_count_of_timelines(reason: &str) {
     );
 }
 
-/// Has the layer pass on handles as they are, and take no memory for unmapped. For tests that map by commands which are younger than
-/// the layer: it would leave its own handles in their structures. To be called before the process makes an instance.
+/// Has the layer pass on handles as they are, and take no memory for unmapped. For tests that map by commands
+/// which are younger than the layer: it would leave its own handles in their structures. To be called before
+/// the process makes an instance.
 pub fn is_older_than_map_memory2() {
     set("VK_LAYER_DISABLES", "VK_VALIDATION_FEATURE_DISABLE_UNIQUE_HANDLES_EXT");
     ignore(

@@ -1,9 +1,10 @@
 //! Batches that begin late, on queues of our own over the one of the driver below.
 //!
-//! A queue's batches begin in order. Of the queues whose first batch may begin, the one that was submitted to last goes
-//! first: what was submitted earlier elsewhere is overtaken. A batch may begin when all it waits for is signalled, or
-//! will be by batches that have begun: the driver below runs those in order, and must not get one it could not go past.
-//! It does begin when somebody waits, when [`CALLS`] further questions were asked, or after [`PATIENCE`].
+//! A queue's batches begin in order. Of the queues whose first batch may begin, the one that was submitted to
+//! last goes first: what was submitted earlier elsewhere is overtaken. A batch may begin when all it waits
+//! for is signalled, or will be by batches that have begun: the driver below runs those in order, and must
+//! not get one it could not go past. It does begin when somebody waits, when [`CALLS`] further questions were
+//! asked, or after [`PATIENCE`].
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::MaybeUninit;
@@ -67,7 +68,8 @@ struct Shared {
 pub struct Delay {
     shared: Arc<Shared>,
     worker: Mutex<Option<JoinHandle<()>>>,
-    /// What stands behind the handles of queues: the loader's word. Never freed: programs may look at them late.
+    /// What stands behind the handles of queues: the loader's word. Never freed: programs may look at them
+    /// late.
     handles: &'static [usize; QUEUES as usize],
 }
 

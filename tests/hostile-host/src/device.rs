@@ -36,8 +36,8 @@ impl std::fmt::Debug for Device {
 }
 
 impl Device {
-    /// Memory objects. What moves bytes does so under this lock: who submits or is told of completion while another
-    /// thread moves them waits for it.
+    /// Memory objects. What moves bytes does so under this lock: who submits or is told of completion while
+    /// another thread moves them waits for it.
     pub fn memories(&self) -> MutexGuard<'_, HashMap<vk::DeviceMemory, Memory>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }

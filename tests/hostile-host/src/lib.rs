@@ -1,8 +1,9 @@
-//! `libhostile_host.so`: a Vulkan driver for tests. It is lavapipe, as unhelpful as Vulkan allows, so that each flush or
-//! pull that Lockstep misses loses bytes every time and not once a week.
+//! `libhostile_host.so`: a Vulkan driver for tests. It is lavapipe, as unhelpful as Vulkan allows, so that
+//! each flush or pull that Lockstep misses loses bytes every time and not once a week.
 //!
-//! The driver below is loaded from the manifest `HOSTILE_HOST_ICD` (lavapipe's by default) and answers everything that
-//! is not changed here; its handles pass through. `HOSTILE_HOST` is a list of modes with commas between:
+//! The driver below is loaded from the manifest `HOSTILE_HOST_ICD` (lavapipe's by default) and answers
+//! everything that is not changed here; its handles pass through. `HOSTILE_HOST` is a list of modes with
+//! commas between:
 //!
 //! | mode | |
 //! |---|---|
@@ -12,8 +13,8 @@
 //! | `delay` | three queues; batches begin late: when somebody waits, has asked [`delay::CALLS`] times, or after [`delay::PATIENCE`]. Of several queues the one submitted to last goes first. A buffer that is destroyed before a batch with copies from or to it has begun ends the process |
 //! | `poison` | memory is full of garbage when it is allocated and when it is freed, and with `noncoherent` so is a mapping until it is invalidated |
 //!
-//! `split` and `noncoherent` exclude each other. Without a mode this is lavapipe, minus the extensions and versions that
-//! could map or share memory past it ([`instance`]).
+//! `split` and `noncoherent` exclude each other. Without a mode this is lavapipe, minus the extensions and
+//! versions that could map or share memory past it ([`instance`]).
 //!
 //! | module | |
 //! |---|---|
@@ -29,8 +30,9 @@
 //! | [`chain`], [`handles`] | `pNext` chains, handle tables |
 //!
 //! # Safety
-//! Entry points rely on the specification's valid usage for every pointer and handle they are given. What cannot go on
-//! ends the process with one line ([`fail`]): it is a tool for tests, and nothing unwinds into its caller.
+//! Entry points rely on the specification's valid usage for every pointer and handle they are given. What
+//! cannot go on ends the process with one line ([`fail`]): it is a tool for tests, and nothing unwinds into
+//! its caller.
 
 #![expect(unsafe_code, reason = "a driver is called with raw pointers and calls one with them")]
 #![expect(

@@ -1,5 +1,5 @@
-//! The two memories of a mapping: the *shadow*, which the CPU sees, and the device's own. A *twin* keeps what both last
-//! agreed on, so that only bytes that changed are ever written.
+//! The two memories of a mapping: the *shadow*, which the CPU sees, and the device's own. A *twin* keeps what
+//! both last agreed on, so that only bytes that changed are ever written.
 
 use std::ffi::c_void;
 use std::ops::Range;

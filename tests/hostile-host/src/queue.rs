@@ -103,7 +103,8 @@ impl Batch {
             .command_buffers(&self.commands)
             .signal_semaphores(&signals)
             .push_next(&mut values);
-        // SAFETY: a batch of the application's, whose objects live until it has completed; the caller holds the queue.
+        // SAFETY: a batch of the application's, whose objects live until it has completed; the caller holds
+        // the queue.
         let result = unsafe { functions.queue_submit(queue, &[info], self.fence) };
         if let Err(error) = result {
             crate::fail(format_args!("vkQueueSubmit, held back: {error}"));

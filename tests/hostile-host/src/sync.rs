@@ -1,7 +1,8 @@
-//! What reports completion, and what signals from the CPU (specification chapters "Synchronization and Cache Control",
-//! "Queries").
+//! What reports completion, and what signals from the CPU (specification chapters "Synchronization and Cache
+//! Control", "Queries").
 //!
-//! Before something new is reported the CPU sees what the device wrote; before a signal, the device what the CPU wrote.
+//! Before something new is reported the CPU sees what the device wrote; before a signal, the device what the
+//! CPU wrote.
 
 use std::ffi::c_void;
 

@@ -8,7 +8,8 @@ use crate::modes::{Modes, modes};
 /// Size of an atom of memory that is not coherent, the largest there may be.
 pub const ATOM: u64 = 256;
 
-/// A table in place of the host's: flags and heap of each type. All stand for the host's type [`MemoryTypes::base`].
+/// A table in place of the host's: flags and heap of each type. All stand for the host's type
+/// [`MemoryTypes::base`].
 #[derive(Clone, Debug)]
 pub struct MemoryTypes {
     /// The host's type behind all of them.

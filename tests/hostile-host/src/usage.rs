@@ -1,5 +1,5 @@
-//! Which buffers the commands of a batch copy from or to: one that is destroyed while such a batch is held back by
-//! [`crate::delay`] was destroyed too early, whatever the driver below makes of it.
+//! Which buffers the commands of a batch copy from or to: one that is destroyed while such a batch is held
+//! back by [`crate::delay`] was destroyed too early, whatever the driver below makes of it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

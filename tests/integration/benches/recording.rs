@@ -1,13 +1,13 @@
-//! What recording and polling cost: a million commands into one command buffer, a million looks at a fence, on the
-//! host's driver and on Lockstep over it, in turns of one process each; with nothing mapped, and with 64 MiB of coherent
-//! memory mapped.
+//! What recording and polling cost: a million commands into one command buffer, a million looks at a fence,
+//! on the host's driver and on Lockstep over it, in turns of one process each; with nothing mapped, and with
+//! 64 MiB of coherent memory mapped.
 //!
-//! The host keeps its commands in the heap, and what else lies there makes them cheaper or dearer by a third, with
-//! and without Lockstep: a heap that nobody has used before is a special case. So each round begins with a heap
-//! that a random sequence of allocations went through, the same for both sides.
+//! The host keeps its commands in the heap, and what else lies there makes them cheaper or dearer by a third,
+//! with and without Lockstep: a heap that nobody has used before is a special case. So each round begins with
+//! a heap that a random sequence of allocations went through, the same for both sides.
 //!
-//! Prints Markdown: nanoseconds of processor time for one (medians), the median over rounds of the ratio within
-//! a round, and an interval in which that median lies with a confidence of 95 %.
+//! Prints Markdown: nanoseconds of processor time for one (medians), the median over rounds of the ratio
+//! within a round, and an interval in which that median lies with a confidence of 95 %.
 
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "all stand on one argument: the objects are alive")]
 
@@ -189,8 +189,8 @@ fn main() {
 fn child(row: usize, round: usize, is_host: bool) -> f64 {
     let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
     command.env(ROW, row.to_string()).env(ROUND, round.to_string());
-    // The host's commands lie in the heap. Whether it gives their memory back each time depends on what lies behind
-    // them, and would make up half of a dispatch.
+    // The host's commands lie in the heap. Whether it gives their memory back each time depends on what lies
+    // behind them, and would make up half of a dispatch.
     command.env("MALLOC_TRIM_THRESHOLD_", (64_u64 << 30).to_string());
     if is_host {
         let host = std::env::var("LOCKSTEP_HOST_ICD");

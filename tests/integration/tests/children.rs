@@ -94,7 +94,8 @@ fn a_child_of_vfork_reads_and_writes_as_its_parent_does() {
         target.bytes().store(SIZE - 1, round);
         let mut errand = Errand { source: &source, target: &target, expected: round };
         let top = stack.as_mut_ptr_range().end.cast();
-        // SAFETY: The child runs on the stack given, calls nothing but loads and stores, and the parent waits for it.
+        // SAFETY: The child runs on the stack given, calls nothing but loads and stores, and the parent waits
+        // for it.
         let id = unsafe {
             let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
             libc::clone(run_errand, top, flags, (&raw mut errand).cast())

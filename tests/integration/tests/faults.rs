@@ -1,4 +1,5 @@
-//! The host driver has no memory left, at each of its calls in turn, or loses the device: `libfaulty_host.so` plays it.
+//! The host driver has no memory left, at each of its calls in turn, or loses the device: `libfaulty_host.so`
+//! plays it.
 
 #![expect(
     clippy::multiple_unsafe_ops_per_block,

@@ -1,5 +1,5 @@
-//! A batch that is already submitted, and waits, may come to write memory that did not exist then: it finds the
-//! address in memory when it runs.
+//! A batch that is already submitted, and waits, may come to write memory that did not exist then: it finds
+//! the address in memory when it runs.
 
 use ash::vk;
 use lockstep_harness::{

@@ -1,8 +1,8 @@
-//! The kernel refuses memory, address space, descriptors or a system call: an error and a line, and all is well when there
-//! is enough again.
+//! The kernel refuses memory, address space, descriptors or a system call: an error and a line, and all is
+//! well when there is enough again.
 //!
-//! What the driver keeps for itself in small pieces comes from Rust's allocator, which ends the process when it has
-//! nothing; that is left out here.
+//! What the driver keeps for itself in small pieces comes from Rust's allocator, which ends the process when
+//! it has nothing; that is left out here.
 
 use ash::vk;
 use lockstep_harness::process::{self, Holdings, Refused, refuse};
@@ -54,8 +54,8 @@ fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
     assert_eq!(unsafe { libc::setrlimit(resource, &raw const limits) }, 0);
 }
 
-/// Asserts that a refused map has left no descriptor and no mapping of guest pages. (Threads of the host may still be
-/// starting, with mappings of their own.)
+/// Asserts that a refused map has left no descriptor and no mapping of guest pages. (Threads of the host may
+/// still be starting, with mappings of their own.)
 fn assert_nothing_is_left(before: &Holdings) {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
     assert_eq!(maps.lines().filter(|line| line.contains("memfd:lockstep")).count(), 0, "{maps}");

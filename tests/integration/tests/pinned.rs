@@ -1,4 +1,5 @@
-//! The kernel writes into pages that it pinned before: io_uring's registered buffers, reads past the page cache.
+//! The kernel writes into pages that it pinned before: io_uring's registered buffers, reads past the page
+//! cache.
 
 use io_uring::{IoUring, opcode, types};
 use lockstep_harness::{Buffer, Gpu, Kind, MappedBytes, PAGE, lockstep_under_test, pattern, skip, tracker};
@@ -44,7 +45,8 @@ fn answer(ring: &mut IoUring) -> usize {
     usize::try_from(entry.result()).unwrap_or_else(|_| panic!("answer {}", entry.result()))
 }
 
-/// Has the kernel write `content` through the pin after it was asked to, and after a submission flushed the pages.
+/// Has the kernel write `content` through the pin after it was asked to, and after a submission flushed the
+/// pages.
 fn transfer(
     gpu: &Gpu,
     ring: &mut IoUring,

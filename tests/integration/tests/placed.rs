@@ -1,4 +1,5 @@
-//! Memory is mapped where the application wants it, unmapped with its addresses kept, and coherent all the while.
+//! Memory is mapped where the application wants it, unmapped with its addresses kept, and coherent all the
+//! while.
 
 use ash::vk;
 use lockstep_harness::{

@@ -1,5 +1,6 @@
-//! Several queues: what one does is neither held up by the other nor hidden by it, and the order of their completions is
-//! nobody's. Lavapipe has one queue; a host with more is `tests/hostile-host` with `HOSTILE_HOST=delay`.
+//! Several queues: what one does is neither held up by the other nor hidden by it, and the order of their
+//! completions is nobody's. Lavapipe has one queue; a host with more is `tests/hostile-host` with
+//! `HOSTILE_HOST=delay`.
 
 use ash::vk;
 use lockstep_harness::{
@@ -143,12 +144,13 @@ const ONE_WORD: &str = "
         words[0] = 0x5a5a5a5au;
     }";
 
-/// Has one queue store a word to memory that is mapped before or after that, while the other queue was used as well, and maps it
-/// again if it was before; the processor may have stored a byte in between.
+/// Has one queue store a word to memory that is mapped before or after that, while the other queue was used
+/// as well, and maps it again if it was before; the processor may have stored a byte in between.
 fn mapped_while_a_queue_stores(stores: bool) {
     let Some((gpu, second)) = two_queues() else { return };
     let first = *gpu.queue();
-    // Which queue brings the bytes of a map is nobody's business: in one of these turns it is not the one that stores.
+    // Which queue brings the bytes of a map is nobody's business: in one of these turns it is not the one
+    // that stores.
     for (seed, (idle, busy)) in (0..).zip([(first, second), (second, first)]) {
         let compute = Compute::new(&gpu, ONE_WORD, 1);
         let shared = Buffer::coherent_with(&gpu, &pattern(seed, SIZE));

@@ -1,5 +1,5 @@
-//! Tracker sigsegv among the handlers of an application: each gets its own faults, as the kernel delivers them,
-//! and none of the tracker's.
+//! Tracker sigsegv among the handlers of an application: each gets its own faults, as the kernel delivers
+//! them, and none of the tracker's.
 
 use lockstep_harness::{
     Buffer, Gpu, Kind, MappedBytes, PAGE, loader, lockstep_under_test, pattern, process, skip,
@@ -12,8 +12,8 @@ const SIZE: usize = 40 * PAGE + 9;
 
 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Has this process track by SIGSEGV; false where that is nobody's business, or the kernel does not deliver signals
-/// itself.
+/// Has this process track by SIGSEGV; false where that is nobody's business, or the kernel does not deliver
+/// signals itself.
 fn use_sigsegv() -> bool {
     if loader::under_thread_sanitizer() {
         skip("ThreadSanitizer stands between the kernel and handlers");
@@ -322,8 +322,9 @@ fn two_handlers_that_pass_on_to_each_other_come_to_an_end() {
     fault_by_way_of_theirs(0);
 }
 
-/// As a capture layer does (GFXReconstruct's page guard): its handler comes with the first map, comes again when everything
-/// was unmapped in between, and takes the lock that the layer holds while it writes to mapped memory.
+/// As a capture layer does (GFXReconstruct's page guard): its handler comes with the first map, comes again
+/// when everything was unmapped in between, and takes the lock that the layer holds while it writes to mapped
+/// memory.
 #[test]
 fn a_handler_that_comes_after_each_map_gets_no_fault_of_the_tracker() {
     if !use_sigsegv() {

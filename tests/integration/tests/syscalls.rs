@@ -15,8 +15,9 @@ fn count(answer: isize) -> usize {
 
 /// Has the kernel write to `bytes` by `call`, and returns how many bytes it wrote.
 ///
-/// Under tracker sigsegv it declares that the kernel cannot, until the processor writes the pages: then this asserts
-/// that memory that is tracked for certain (`tracked`) is refused, and writes every page before it tries again.
+/// Under tracker sigsegv it declares that the kernel cannot, until the processor writes the pages: then this
+/// asserts that memory that is tracked for certain (`tracked`) is refused, and writes every page before it
+/// tries again.
 fn kernel_writes(bytes: MappedBytes, tracked: bool, call: impl Fn() -> isize) -> usize {
     if !sigsegv_under_test() {
         return count(call());

@@ -62,7 +62,8 @@ fn run(event: &Value) -> [u64; 4] {
     ["object", "page", "pages", "changed"].map(|name| number(&event["args"][name]))
 }
 
-/// Three submissions, each of which copies all of `source` to `target`; before the third, known bytes are changed.
+/// Three submissions, each of which copies all of `source` to `target`; before the third, known bytes are
+/// changed.
 fn three_submissions(gpu: &Gpu) {
     let source = Buffer::mapped(gpu, Kind::Coherent, SIZE);
     let target = Buffer::mapped(gpu, Kind::Coherent, SIZE);

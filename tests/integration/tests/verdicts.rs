@@ -1,4 +1,5 @@
-//! The verdicts of `docs/verdicts.toml` against a host driver and Lockstep, both asked as the loader asks them.
+//! The verdicts of `docs/verdicts.toml` against a host driver and Lockstep, both asked as the loader asks
+//! them.
 
 use ash::vk;
 use lockstep_harness::{Gpu, loader, lockstep_under_test, skip};

@@ -1,4 +1,5 @@
-//! The bytes of one frame: what the CPU writes, how they lie in memory, and what the device must make of them.
+//! The bytes of one frame: what the CPU writes, how they lie in memory, and what the device must make of
+//! them.
 //!
 //! Everything is made of 32-bit words. A vertex is four of them (a place and a packed word), the uniforms are
 //! 64, and the device's answer is the histogram, a checksum for every 256 vertices (4 KiB, so that a stale

@@ -2,11 +2,12 @@
 //!
 //! The CPU simulates a pond with bouncing balls and rewrites some twenty thousand vertices every frame. A
 //! compute shader counts how high the water stands; the CPU reads the histogram back and draws it as bars in
-//! the next frame. All of that lives in HOST_COHERENT memory which is mapped once: no flush and no invalidate.
-//! Every frame is checked, byte by byte, and the same scene with explicit synchronisation is the yardstick.
+//! the next frame. All of that lives in HOST_COHERENT memory which is mapped once: no flush and no
+//! invalidate. Every frame is checked, byte by byte, and the same scene with explicit synchronisation is the
+//! yardstick.
 //!
-//! - [`world`], [`pond`], [`maths`]: what moves, in ordinary memory; [`frame`]: its bytes, and what the device
-//!   must make of them
+//! - [`world`], [`pond`], [`maths`]: what moves, in ordinary memory; [`frame`]: its bytes, and what the
+//!   device must make of them
 //! - [`memory`]: the shared memory, and all the difference there is between explicit and coherent
 //! - [`stage`]: one frame, from the CPU to the device and back; [`checks`]: the score
 //! - [`vulkan`], [`gpu`], [`target`], [`pipelines`], [`shaders`], [`renderer`], [`commands`]: drawing

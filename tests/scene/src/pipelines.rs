@@ -40,7 +40,8 @@ struct Look {
     /// One vertex an instance, drawn as a square; else one vertex a point of the mesh.
     square: bool,
     depth_test: bool,
-    /// Blended over what is there (colours are multiplied by alpha already); else opaque, into the depth image.
+    /// Blended over what is there (colours are multiplied by alpha already); else opaque, into the depth
+    /// image.
     blend: bool,
 }
 

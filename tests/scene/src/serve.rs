@@ -1,7 +1,8 @@
 //! The scene as a benchmark's worker: it plays frames as it is asked to, and says how long they took.
 //!
-//! It says `ready`, then answers each number on a line of standard input with as many frames and a line of JSON: nanoseconds of
-//! each, the processor time of all, and page faults. At the end of the input it says `right` if all bytes were.
+//! It says `ready`, then answers each number on a line of standard input with as many frames and a line of
+//! JSON: nanoseconds of each, the processor time of all, and page faults. At the end of the input it says
+//! `right` if all bytes were.
 
 use std::rc::Rc;
 

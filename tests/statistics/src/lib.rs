@@ -11,8 +11,8 @@ pub fn median(numbers: &[f64]) -> f64 {
     }
 }
 
-/// The mean without the lowest and the highest tenth. Where numbers gather around two values, the median jumps
-/// from one to the other; this does not.
+/// The mean without the lowest and the highest tenth. Where numbers gather around two values, the median
+/// jumps from one to the other; this does not.
 pub fn trimmed_mean(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -62,7 +62,8 @@ pub unsafe extern "system" fn vk_icdGetPhysicalDeviceProcAddr(
     unsafe { vk_icdGetInstanceProcAddr(instance, name) }
 }
 
-/// Commands on an instance or what it makes, and on physical devices: those not listed here the driver names, if it can.
+/// Commands on an instance or what it makes, and on physical devices: those not listed here the driver names,
+/// if it can.
 fn is_on_instance(name: &CStr) -> bool {
     let name = name.to_bytes();
     let begins: [&[u8]; 5] = [
@@ -80,12 +81,14 @@ fn is_on_instance(name: &CStr) -> bool {
         || callbacks.iter().any(|part| name.windows(part.len()).any(|window| window == *part))
 }
 
-/// Declares the commands that are written out: where the layer's function is kept once it is known, ours, and its type.
+/// Declares the commands that are written out: where the layer's function is kept once it is known, ours, and
+/// its type.
 macro_rules! written_out {
     ($($slot:ident $function:ident: $pfn:ident = $name:literal;)*) => {
         $(static $slot: OnceLock<vk::$pfn> = OnceLock::new();)*
 
-        /// A command on a device, a queue or a command buffer: written out below, or a stub before the layer's function.
+        /// A command on a device, a queue or a command buffer: written out below, or a stub before the
+        /// layer's function.
         fn on_device(name: &CStr, layer: vk::PFN_vkVoidFunction) -> vk::PFN_vkVoidFunction {
             let function = layer?;
             match name.to_bytes() {

@@ -8,7 +8,8 @@ use ash::vk::{self, Handle};
 /// What the loader wants to find in the first word, before it puts its own there.
 const MAGIC: usize = 0x01CD_C0DE;
 
-/// What a handle that was handed out points to. Lives for ever: a tool for tests may keep some bytes a handle.
+/// What a handle that was handed out points to. Lives for ever: a tool for tests may keep some bytes a
+/// handle.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Object {
@@ -18,8 +19,8 @@ pub struct Object {
     below: u64,
 }
 
-/// One object a handle, since the loader and Lockstep compare them. A handle that is used again after its end has the object it
-/// had: it stands for no more than the handle.
+/// One object a handle, since the loader and Lockstep compare them. A handle that is used again after its end
+/// has the object it had: it stands for no more than the handle.
 static OBJECTS: Mutex<Option<HashMap<u64, usize>>> = Mutex::new(None);
 
 /// The handle to hand out for one of the layer's.

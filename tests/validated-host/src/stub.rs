@@ -1,8 +1,8 @@
 //! Commands whose first argument is an object of ours and that otherwise pass through.
 //!
-//! There is no telling their other arguments, and no need to: a stub puts the handle below in the place of the first
-//! argument, where the calling convention has it, and goes on to the layer's function. Stubs are made by the assembler;
-//! which function one goes on to is written beside them when it is given out.
+//! There is no telling their other arguments, and no need to: a stub puts the handle below in the place of
+//! the first argument, where the calling convention has it, and goes on to the layer's function. Stubs are
+//! made by the assembler; which function one goes on to is written beside them when it is given out.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

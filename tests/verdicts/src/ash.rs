@@ -1,5 +1,5 @@
-//! What ash knows: the commands of each version and extension. It is newer than the registry, and what it does not
-//! know, Lockstep cannot pass on.
+//! What ash knows: the commands of each version and extension. It is newer than the registry, and what it
+//! does not know, Lockstep cannot pass on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

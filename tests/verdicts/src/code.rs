@@ -1,6 +1,6 @@
-//! What Lockstep's sources say: which commands are intercepted, which extensions pass and why, which structures
-//! are named. Read as text, so that the table needs no build of the driver, and the driver's own tables may be
-//! generated from it.
+//! What Lockstep's sources say: which commands are intercepted, which extensions pass and why, which
+//! structures are named. Read as text, so that the table needs no build of the driver, and the driver's own
+//! tables may be generated from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

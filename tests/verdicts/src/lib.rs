@@ -1,4 +1,5 @@
-//! What Lockstep does with each command, structure and extension of Vulkan: intercepted, passes, not advertised.
+//! What Lockstep does with each command, structure and extension of Vulkan: intercepted, passes, not
+//! advertised.
 //!
 //! | module | reads |
 //! |---|---|
@@ -7,9 +8,10 @@
 //! | [`code`] | `icd/src`: what is intercepted, and which extensions pass |
 //! | [`judgement`] | `docs/verdicts.toml`: the verdicts kept by hand |
 //!
-//! [`Verdicts`] joins them and finds what contradicts; [`table`] writes `docs/verdicts.md`, and the list of commands
-//! that the driver hands out. `scripts/generate` runs it, and the integration test `verdicts` compares it with the
-//! driver itself. To judge something new: run `scripts/generate`, which names what lacks a verdict.
+//! [`Verdicts`] joins them and finds what contradicts; [`table`] writes `docs/verdicts.md`, and the list of
+//! commands that the driver hands out. `scripts/generate` runs it, and the integration test `verdicts`
+//! compares it with the driver itself. To judge something new: run `scripts/generate`, which names what lacks
+//! a verdict.
 
 pub mod ash;
 pub mod code;

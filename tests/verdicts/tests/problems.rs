@@ -1,4 +1,5 @@
-//! What lacks a verdict, and what contradicts the sources, is found: in a registry, a driver and verdicts of a few lines.
+//! What lacks a verdict, and what contradicts the sources, is found: in a registry, a driver and verdicts of
+//! a few lines.
 
 use lockstep_verdicts::{Verdict, Verdicts};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Barriers and events (specification chapter "Synchronization and Cache Control"): a change of an image's layout
-//! may write it, and an event may be set by the CPU.
+//! Barriers and events (specification chapter "Synchronization and Cache Control"): a change of an image's
+//! layout may write it, and an event may be set by the CPU.
 
 #![allow(unsafe_code, reason = "entry points")]
 

@@ -1,5 +1,5 @@
-//! What is bound before a draw or dispatch (specification chapters "Pipelines", "Resource Descriptors", "Shaders",
-//! "Fixed-Function Vertex Post-Processing").
+//! What is bound before a draw or dispatch (specification chapters "Pipelines", "Resource Descriptors",
+//! "Shaders", "Fixed-Function Vertex Post-Processing").
 
 #![allow(unsafe_code, reason = "entry points")]
 

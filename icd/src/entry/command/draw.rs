@@ -1,6 +1,6 @@
-//! Draws, dispatches, rays (specification chapters "Drawing Commands", "Dispatching Commands", "Ray Tracing"): what
-//! is bound meets shaders. Builds and copies of acceleration structures name their targets by address or handle:
-//! they may write anything.
+//! Draws, dispatches, rays (specification chapters "Drawing Commands", "Dispatching Commands", "Ray
+//! Tracing"): what is bound meets shaders. Builds and copies of acceleration structures name their targets by
+//! address or handle: they may write anything.
 
 #![allow(unsafe_code, reason = "entry points")]
 

@@ -1,4 +1,5 @@
-//! Command buffers and what is recorded in them (specification chapter "Command Buffers" and those of the commands).
+//! Command buffers and what is recorded in them (specification chapter "Command Buffers" and those of the
+//! commands).
 //!
 //! | module | commands |
 //! |---|---|
@@ -9,7 +10,8 @@
 //! | [`draw`] | draws, dispatches, rays, acceleration structures |
 //! | [`pass`] | render passes |
 //!
-//! Each notes what it may write, if anything is recorded at all ([`crate::record`]), and goes on to the host's.
+//! Each notes what it may write, if anything is recorded at all ([`crate::record`]), and goes on to the
+//! host's.
 
 #![allow(unsafe_code, reason = "entry points")]
 
@@ -42,8 +44,8 @@ fn own(commands: vk::CommandBuffer) -> Option<&'static Commands> {
 /// None needed: it makes a block need to be unsafe.
 const unsafe fn by_valid_usage() {}
 
-/// Defines entry points of commands that record: each notes something in the recording, if there is one, and calls the
-/// host's function.
+/// Defines entry points of commands that record: each notes something in the recording, if there is one, and
+/// calls the host's function.
 ///
 /// The arrays they are given are valid by valid usage, and so is that nobody else uses the command buffer.
 macro_rules! commands {

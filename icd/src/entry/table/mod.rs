@@ -41,8 +41,8 @@ pub(super) fn find(name: &CStr) -> Option<(Level, vk::PFN_vkVoidFunction)> {
     TABLE.get(name).copied()
 }
 
-/// Whether a command is one that is handed out: of a version, or of an extension that is advertised. The host may
-/// have others, which nobody reviewed.
+/// Whether a command is one that is handed out: of a version, or of an extension that is advertised. The host
+/// may have others, which nobody reviewed.
 pub(super) fn is_offered(name: &CStr) -> bool {
     generated::OFFERED.binary_search(&name).is_ok()
 }

@@ -1,7 +1,7 @@
 //! Fences of submissions that the host was not given yet.
 //!
-//! Nobody may use a fence while it is submitted, but the application may ask for it as soon as its own submission has
-//! returned. Until the host has the fence, it is asked here.
+//! Nobody may use a fence while it is submitted, but the application may ask for it as soon as its own
+//! submission has returned. Until the host has the fence, it is asked here.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! The `dma` transport: memory that the CPU does not see, or not coherently. The device copies.
 //!
-//! kmd-sim works on an image of such memory. What it stores there is staged, and copied by the device ahead of the
-//! next batch; what a batch may have written of mapped memory is copied behind it, on the same queue, and put into
-//! the image when the batch has completed.
+//! kmd-sim works on an image of such memory. What it stores there is staged, and copied by the device ahead
+//! of the next batch; what a batch may have written of mapped memory is copied behind it, on the same queue,
+//! and put into the image when the batch has completed.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -114,8 +114,8 @@ pub struct Dma {
     fns: ash::Device,
     later: Functions,
     staging: Staging,
-    /// What a batch wrote is brought back by another one, which waits for it: some hosts let a barrier not order a copy
-    /// behind rendering that reaches the same memory through other resources.
+    /// What a batch wrote is brought back by another one, which waits for it: some hosts let a barrier not
+    /// order a copy behind rendering that reaches the same memory through other resources.
     apart: bool,
     memories: Mutex<HashMap<vk::DeviceMemory, Remote>>,
     outbox: Mutex<Outbox>,
@@ -204,8 +204,9 @@ impl Dma {
         Ok(())
     }
 
-    /// Takes out a memory object that is about to be freed. Copies of bytes that no batch needs may still be under way:
-    /// they are waited for. `false`: that was not possible, and the memory is freed with the device.
+    /// Takes out a memory object that is about to be freed. Copies of bytes that no batch needs may still be
+    /// under way: they are waited for. `false`: that was not possible, and the memory is freed with the
+    /// device.
     pub fn remove_memory(&self, memory: vk::DeviceMemory) -> bool {
         if !self.has(memory) {
             return true;
@@ -242,8 +243,8 @@ impl Dma {
             remote.image = Some(MmapMut::map_anon(len).map_err(|_| Error::NoMemory)?);
         }
         let base = remote.image.as_mut().and_then(|image| NonNull::new(image.as_mut_ptr()));
-        // SAFETY: 1. mapped until the memory is freed, which ends its buffer object first; 2. the pointer is used
-        // through such values alone.
+        // SAFETY: 1. mapped until the memory is freed, which ends its buffer object first; 2. the pointer is
+        // used through such values alone.
         Ok(unsafe { SharedMem::new(base.ok_or(Error::NoMemory)?, len) })
     }
 

@@ -1,10 +1,10 @@
 //! When a batch is given to the host.
 //!
-//! The CPU may write memory after a batch that reads it was submitted, if the batch waits for a signal that the CPU
-//! gives afterwards. Those bytes would have to overtake the batch. So the host is given a batch only when everything
-//! that it waits for was signalled, or is to be signalled by a batch that the host has; until then it is kept here,
-//! with all that follows on its queue. Then what goes to the host never waits for the CPU, each batch only for earlier
-//! ones, and whoever must wait for the device can.
+//! The CPU may write memory after a batch that reads it was submitted, if the batch waits for a signal that
+//! the CPU gives afterwards. Those bytes would have to overtake the batch. So the host is given a batch only
+//! when everything that it waits for was signalled, or is to be signalled by a batch that the host has; until
+//! then it is kept here, with all that follows on its queue. Then what goes to the host never waits for the
+//! CPU, each batch only for earlier ones, and whoever must wait for the device can.
 
 #![allow(unsafe_code, reason = "submits to the host")]
 
@@ -23,8 +23,8 @@ use super::staging::{Block, Staging};
 use super::{Dma, lock};
 use crate::device::{DeviceState, QueueState};
 
-/// How long somebody waits for what the host was not given, before he looks whether the host refused it meanwhile, or
-/// lost the device.
+/// How long somebody waits for what the host was not given, before he looks whether the host refused it
+/// meanwhile, or lost the device.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Devices on which the host has refused something that had waited, and was not given it since.
@@ -48,7 +48,8 @@ enum Deferred {
 pub(super) struct Line {
     pub(super) queue: Arc<QueueState>,
     pub(super) copier: Copier,
-    /// Counts submissions of copies that are Lockstep's alone: of bytes to the device, or of what a map asks for.
+    /// Counts submissions of copies that are Lockstep's alone: of bytes to the device, or of what a map asks
+    /// for.
     pub(super) sent: vk::Semaphore,
     pub(super) value: u64,
     /// Counts batches whose bytes are brought back by another; its last value.
@@ -211,8 +212,8 @@ impl Dma {
         self.wait(&last)
     }
 
-    /// Waits for all batches that the host has, since nothing comes back from the middle of one. Not where one waits for
-    /// an event that the CPU may be about to set.
+    /// Waits for all batches that the host has, since nothing comes back from the middle of one. Not where
+    /// one waits for an event that the CPU may be about to set.
     pub fn wait_in_flight(&self) -> Result<(), vk::Result> {
         let schedule = self.schedule();
         let waiting =
@@ -294,8 +295,9 @@ impl Dma {
             })
     }
 
-    /// Submits what waited and need not any more. What a lost device will never be given is forgotten: its waits end.
-    /// What the host refuses stays, and is tried again: the application was told that it was submitted.
+    /// Submits what waited and need not any more. What a lost device will never be given is forgotten: its
+    /// waits end. What the host refuses stays, and is tried again: the application was told that it was
+    /// submitted.
     fn drain(&self, schedule: &mut Schedule) -> Result<(), vk::Result> {
         let result = self.drain_all(schedule);
         self.changed.notify_all();

@@ -1,8 +1,8 @@
-//! Staging memory: buffers that both the CPU and the device see, through which bytes get to memory that the CPU does
-//! not.
+//! Staging memory: buffers that both the CPU and the device see, through which bytes get to memory that the
+//! CPU does not.
 //!
-//! Blocks come in powers of two and are used again. A host whose visible memory is not coherent is flushed and
-//! invalidated by whole blocks: nobody else has bytes in them.
+//! Blocks come in powers of two and are used again. A host whose visible memory is not coherent is flushed
+//! and invalidated by whole blocks: nobody else has bytes in them.
 
 #![allow(unsafe_code, reason = "calls the host driver")]
 
@@ -139,8 +139,8 @@ impl Staging {
         let len = usize::try_from(size).map_err(|_| vk::Result::ERROR_OUT_OF_HOST_MEMORY)?;
         match base {
             Ok(base) => {
-                // SAFETY: 1. mapped until the block is discarded; 2. only used through this value. Hosts align maps
-                // to 64 bytes at least.
+                // SAFETY: 1. mapped until the block is discarded; 2. only used through this value. Hosts
+                // align maps to 64 bytes at least.
                 let bytes = unsafe { SharedMem::new(base, len) };
                 let kind = self.types.memory_types[index as usize].property_flags;
                 let coherent = kind.contains(Flags::HOST_COHERENT);

@@ -278,8 +278,8 @@ impl Dma {
     fn host_submit(&self, queue: vk::Queue, steps: &mut [Batch], fence: vk::Fence) -> Result<(), vk::Result> {
         let infos: Vec<_> = steps.iter_mut().map(Batch::info).collect();
         let count = u32::try_from(infos.len()).unwrap_or(u32::MAX);
-        // SAFETY: batches of the application and ours, which live until the call returns; nobody else uses the queue
-        // while the schedule is held.
+        // SAFETY: batches of the application and ours, which live until the call returns; nobody else uses
+        // the queue while the schedule is held.
         in_host(|| unsafe { (self.later.queue_submit2)(queue, count, infos.as_ptr(), fence) }).result()
     }
 

@@ -1,5 +1,6 @@
-//! A transfer into pinned pages is played by the driver's own mapping: a page is stored to with the value it has, as
-//! the kernel marks it when it pins it, and what lands later is written past the application's page tables.
+//! A transfer into pinned pages is played by the driver's own mapping: a page is stored to with the value it
+//! has, as the kernel marks it when it pins it, and what lands later is written past the application's page
+//! tables.
 
 use std::sync::Arc;
 
@@ -168,8 +169,8 @@ fn pages_of_an_object_that_is_gone_are_not_watched() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What lands at most so many flushes after the page was pinned is never lost, whatever else happens; if the page
-    /// changes before the first of these, what lands before the second.
+    /// What lands at most so many flushes after the page was pinned is never lost, whatever else happens; if
+    /// the page changes before the first of these, what lands before the second.
     #[test]
     fn no_late_byte_is_lost(
         ops in prop::collection::vec((0u8..8, 0usize..6, 0usize..PAGE, any::<u8>()), 1..200),
@@ -177,7 +178,8 @@ proptest! {
         let world = World::new(6);
         let mut model = vec![0; 6 * PAGE];
         (0..6).for_each(|page| model[page * PAGE] = 1);
-        // Flushes since each page was pinned and until it is not watched any more; whether it changed since the last.
+        // Flushes since each page was pinned and until it is not watched any more; whether it changed since
+        // the last.
         let mut pinned: [Option<(u8, u8)>; 6] = [None; 6];
         let mut changed = [false; 6];
         for (op, page, at, value) in ops {

@@ -1,15 +1,15 @@
 //! Our SIGSEGV handler among others: what it resolves, what it passes on, and who is in front.
 //!
-//! It is installed when memory is first tracked and goes when no tracked memory is left. Faults that are
-//! not ours are passed on to the action that was installed before, as the kernel would have delivered them. An
-//! application that installs a handler of its own later finds ours as the old one; at the next scan ours is put in
-//! front again, and passes on to theirs. Theirs may in turn pass on to ours: then it goes to the action before
-//! theirs.
+//! It is installed when memory is first tracked and goes when no tracked memory is left. Faults that are not
+//! ours are passed on to the action that was installed before, as the kernel would have delivered them. An
+//! application that installs a handler of its own later finds ours as the old one; at the next scan ours is
+//! put in front again, and passes on to theirs. Theirs may in turn pass on to ours: then it goes to the
+//! action before theirs.
 //!
-//! Who has replaced the handler once does so again, and most likely when memory is mapped: a capture layer takes its
-//! handler away when nothing is mapped, and on the next map installs it behind our back. It holds a lock while it
-//! copies to mapped memory, and its handler takes that lock. So from then on each map opens what was closed: no store
-//! faults until the next scan, which looks who is in front first.
+//! Who has replaced the handler once does so again, and most likely when memory is mapped: a capture layer
+//! takes its handler away when nothing is mapped, and on the next map installs it behind our back. It holds a
+//! lock while it copies to mapped memory, and its handler takes that lock. So from then on each map opens
+//! what was closed: no store faults until the next scan, which looks who is in front first.
 //!
 //! Nothing that runs in the handler allocates, locks, logs or touches thread-local storage.
 
@@ -25,7 +25,8 @@ use crate::sys::sigsegv::{Action, Disposition, Fault};
 /// Tracked memory. Slots are used again, so there are as many as there ever were trackers at a time.
 pub(super) static REGIONS: List<Slot<Arc<Watched>>> = List::new();
 
-/// All actions that were ever found in our place, each with the one before it: once for each order they came in.
+/// All actions that were ever found in our place, each with the one before it: once for each order they came
+/// in.
 static ACTIONS: List<Link> = List::new();
 /// Index of the action that faults are passed on to.
 static HEAD: AtomicUsize = AtomicUsize::new(NONE);
@@ -109,9 +110,9 @@ pub(super) fn expect_others() -> Result<()> {
     Ok(())
 }
 
-/// Makes our handler the action of the process. If it was replaced, the other handler may have opened pages meanwhile,
-/// so that all tracked memory counts as written. All of it does when the lock is given back: no other scan finds the
-/// handler in place and a written page clean.
+/// Makes our handler the action of the process. If it was replaced, the other handler may have opened pages
+/// meanwhile, so that all tracked memory counts as written. All of it does when the lock is given back: no
+/// other scan finds the handler in place and a written page clean.
 fn put_in_front(installed: &mut Installed) -> Result<()> {
     let current = Action::current()?;
     if current.is_ours() {
@@ -145,8 +146,8 @@ fn put_in_front(installed: &mut Installed) -> Result<()> {
     Ok(())
 }
 
-/// Makes `action` the one that faults are passed on to, before those of the chain that begins at `older`. It is no
-/// longer where it was in there: handlers that take turns make no chain that grows.
+/// Makes `action` the one that faults are passed on to, before those of the chain that begins at `older`. It
+/// is no longer where it was in there: handlers that take turns make no chain that grows.
 fn remember(action: Action, older: usize) {
     let index = link(action, without(older, &action), false);
     // Release: who finds the index finds the link.
@@ -176,7 +177,8 @@ fn link(action: Action, older: usize, spent: bool) -> usize {
     }
 }
 
-/// Gives the signal back to the action it was taken from, and returns that; `None` if somebody else has it by now.
+/// Gives the signal back to the action it was taken from, and returns that; `None` if somebody else has it by
+/// now.
 fn step_back() -> Option<&'static Link> {
     let link = ACTIONS.get(HEAD.load(Ordering::Relaxed))?;
     if !Action::current().ok()?.is_ours() {

@@ -10,12 +10,12 @@
 //! | `handler` | the handler among other handlers |
 //! | `reentry`, `list` | what it needs for that |
 //!
-//! What is protected at once is a chunk of 64 KiB. A fault opens chunks ahead when those before it are open: as
-//! many as there are, so that a sequential writer pays for a block of 2 MiB with 6 faults in place of 32.
+//! What is protected at once is a chunk of 64 KiB. A fault opens chunks ahead when those before it are open:
+//! as many as there are, so that a sequential writer pays for a block of 2 MiB with 6 faults in place of 32.
 //!
-//! Each boundary between what is open and what is closed costs the kernel a VMA, and a process may have 65530. So
-//! after `SPLITS` faults between two scans blocks of 2 MiB are opened as a whole; and where the kernel
-//! refuses to split further, the block, or at last the whole memory, is opened, which merges VMAs.
+//! Each boundary between what is open and what is closed costs the kernel a VMA, and a process may have
+//! 65530. So after `SPLITS` faults between two scans blocks of 2 MiB are opened as a whole; and where the
+//! kernel refuses to split further, the block, or at last the whole memory, is opened, which merges VMAs.
 
 mod chunk;
 mod handler;

@@ -1,15 +1,16 @@
 //! Which faults are being passed on at the moment.
 //!
-//! A handler that was installed after ours may pass a fault on to ours, which would pass it on to that handler
-//! again, and so on. So each fault that is passed on is entered here, by the address of its `ucontext_t`, which is
-//! unique while the fault lasts, with the depth it was passed on at and the stack frame of our handler.
+//! A handler that was installed after ours may pass a fault on to ours, which would pass it on to that
+//! handler again, and so on. So each fault that is passed on is entered here, by the address of its
+//! `ucontext_t`, which is unique while the fault lasts, with the depth it was passed on at and the stack
+//! frame of our handler.
 //!
 //! A handler that never returns (`siglongjmp`) leaves its entry behind, and the next fault of the thread may
 //! well have the same context. But that one is delivered by the kernel, so our frame has the same distance
 //! from the context again; passed back by another handler, ours is called further down the stack.
 //!
-//! An entry is one word, so that none is ever seen half written. Entries that were left behind are replaced; should
-//! one in use be among them, a fault goes round once more.
+//! An entry is one word, so that none is ever seen half written. Entries that were left behind are replaced;
+//! should one in use be among them, a fault goes round once more.
 
 use crate::sync::machine::{AtomicU64, Ordering};
 

@@ -1,7 +1,7 @@
 //! The soft machine's hardware: what a processor manual describes.
 //!
-//! Page tables of five levels with atomic entries, physical memory, and CPUs with translation buffers that load,
-//! store and fault. What the kernel makes of it is [`crate::mm`].
+//! Page tables of five levels with atomic entries, physical memory, and CPUs with translation buffers that
+//! load, store and fault. What the kernel makes of it is [`crate::mm`].
 //!
 //! | module | what it is |
 //! |---|---|

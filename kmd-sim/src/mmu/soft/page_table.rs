@@ -1,8 +1,9 @@
 //! Page tables of five levels (Intel SDM volume 3, chapter 4; kernel: `asm/pgtable_types.h`).
 //!
-//! Each table has 512 entries. A pmd or pud entry may be a *leaf* that maps 2 MiB or 1 GiB. The hardware reads
-//! leaves at any time and sets their accessed and dirty bits with an atomic update; so whoever changes an
-//! entry in use takes it out and puts it back ([`AtomicPte::take`]), or an update in between would be lost.
+//! Each table has 512 entries. A pmd or pud entry may be a *leaf* that maps 2 MiB or 1 GiB. The hardware
+//! reads leaves at any time and sets their accessed and dirty bits with an atomic update; so whoever changes
+//! an entry in use takes it out and puts it back ([`AtomicPte::take`]), or an update in between would be
+//! lost.
 //!
 //! # Locks
 //! The entries of a [`PteTable`] are changed under its page-table lock, those of a [`Level`] under the

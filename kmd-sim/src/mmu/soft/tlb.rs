@@ -1,8 +1,8 @@
 //! Translation lookaside buffers: what CPUs remember of page-table entries.
 //!
 //! A CPU that remembers an entry as writable and dirty stores without a look at the page table. That is why
-//! whoever takes rights away flushes before relying on it. An instruction holds its CPU's buffer from the first
-//! look to the last byte, so that a flush returns when no access by an older entry is under way.
+//! whoever takes rights away flushes before relying on it. An instruction holds its CPU's buffer from the
+//! first look to the last byte, so that a flush returns when no access by an older entry is under way.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -160,7 +160,8 @@ commands! {
         image_box: Box3d,
     }
 
-    // From here on: what batches of the user are made of. Where the device takes a list, one entry stands for it.
+    // From here on: what batches of the user are made of. Where the device takes a list, one entry stands for
+    // it.
 
     /// Copies part of an image to another.
     SurfaceCopy = 1042 {

@@ -1,7 +1,7 @@
 //! Contexts of the device: views, bindings, and what draws do.
 //!
-//! A draw writes every byte of every surface it is bound to: to the count it is given, XOR'ed with the byte at
-//! the same place of what it reads. It is as much as a test needs to tell one draw from another, and old
+//! A draw writes every byte of every surface it is bound to: to the count it is given, XOR'ed with the byte
+//! at the same place of what it reads. It is as much as a test needs to tell one draw from another, and old
 //! contents from new.
 
 use std::collections::BTreeMap;

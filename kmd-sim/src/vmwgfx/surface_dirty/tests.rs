@@ -1,5 +1,5 @@
-//! Every texel with a byte in a dirty page lies in a box, checked against a walk over the surface in the order
-//! of its memory.
+//! Every texel with a byte in a dirty page lies in a box, checked against a walk over the surface in the
+//! order of its memory.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -237,8 +237,8 @@ fn partial_boxes_of_planes_lose_texels() {
     assert_eq!(fault(&case, Upstream::default()), None);
 }
 
-/// The rule for ranges across sheets does not reach here: page 2 is within the first sheet of 12000 bytes, but
-/// a row is taken to be 24000 bytes long, so that the page begins at column 2048 of 1500.
+/// The rule for ranges across sheets does not reach here: page 2 is within the first sheet of 12000 bytes,
+/// but a row is taken to be 24000 bytes long, so that the page begins at column 2048 of 1500.
 #[test]
 fn partial_boxes_of_samples_end_before_they_start_in_the_newest_kernel() {
     let image = SurfaceMetadata::new(SurfaceFormat::R8G8B8A8_UNORM, Size3d::new(1500, 2, 1));
@@ -268,9 +268,9 @@ fn a_stream_output_tail_makes_a_box_outside_of_the_buffer() {
 /// | 1 | 4096..8192 | 0 | 1024..2048 |
 /// | 8 | 32768..36864 | 2 | 512..1536 |
 ///
-/// Page 1 makes the box x = 1024, w = 1024. For page 8 the function sets `box->x` to 512, and then looks whether
-/// the old right edge, 2048, lies left of the new one, 1536. It does not, so `box->w` stays 1024, and the
-/// right edge is now 512 + 1024 = 1536. Columns 1536..2048 of row 0 were written and are not uploaded:
+/// Page 1 makes the box x = 1024, w = 1024. For page 8 the function sets `box->x` to 512, and then looks
+/// whether the old right edge, 2048, lies left of the new one, 1536. It does not, so `box->w` stays 1024, and
+/// the right edge is now 512 + 1024 = 1536. Columns 1536..2048 of row 0 were written and are not uploaded:
 /// 2048 bytes of page 1 never reach the device, because the page is clean from here on.
 ///
 /// The runs come in ascending order, as `vmw_bo_dirty_transfer_to_res()` hands them out. It is enough to look

@@ -66,7 +66,8 @@ enum Verdict {
     Open,
 }
 
-/// What a frame of emulated coherent memory costs over explicit synchronisation, in microseconds, and what of that is accounted for.
+/// What a frame of emulated coherent memory costs over explicit synchronisation, in microseconds, and what of
+/// that is accounted for.
 struct Account {
     workload: &'static str,
     costs: f64,

@@ -1,7 +1,8 @@
-//! The programs: small, each typical of one way to use shared memory. The scene, the frame to quote, is a program of its own.
+//! The programs: small, each typical of one way to use shared memory. The scene, the frame to quote, is a
+//! program of its own.
 //!
-//! Each frame hands the device new bytes or takes some from it, and waits for it; the device works on every byte it is handed. At the end
-//! each checks that the device saw the right ones.
+//! Each frame hands the device new bytes or takes some from it, and waits for it; the device works on every
+//! byte it is handed. At the end each checks that the device saw the right ones.
 
 mod big;
 mod many;
@@ -199,8 +200,8 @@ struct Passes {
 }
 
 impl Passes {
-    /// Dispatches of `groups` workgroups of a shader: binding 0 is one of `parts` equal parts of `memory`, binding 1 the
-    /// output, of `bytes` bytes.
+    /// Dispatches of `groups` workgroups of a shader: binding 0 is one of `parts` equal parts of `memory`,
+    /// binding 1 the output, of `bytes` bytes.
     fn new(gpu: &Gpu, shader: &str, memory: &Shared, parts: usize, bytes: usize, groups: usize) -> Self {
         let output = Buffer::unmapped(gpu, Kind::DeviceOnly, bytes);
         let compute = Compute::new(gpu, shader, 2);

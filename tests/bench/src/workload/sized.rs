@@ -1,4 +1,5 @@
-//! Programs of any size, for curves: how a cost grows with what is mapped, written by the CPU, or written by the device.
+//! Programs of any size, for curves: how a cost grows with what is mapped, written by the CPU, or written by
+//! the device.
 
 use lockstep_harness::{Buffer, Commands, Gpu, Kind};
 

@@ -1,9 +1,9 @@
 //! Random programs, legal ones, against a reference that is nothing but vectors of bytes.
 //!
-//! Processor and device write random ranges of buffers and images that share allocations and pages; batches are held
-//! in flight by a timeline the host signals and by events it sets; every way to learn of completion is used, in the
-//! middle of a batch, too. The [`world`] knows at any time which bytes must have which value, and after every step it
-//! compares all that are mapped.
+//! Processor and device write random ranges of buffers and images that share allocations and pages; batches
+//! are held in flight by a timeline the host signals and by events it sets; every way to learn of completion
+//! is used, in the middle of a batch, too. The [`world`] knows at any time which bytes must have which value,
+//! and after every step it compares all that are mapped.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -14,8 +14,8 @@
 //! | [`ops`], [`shade`], [`feedback`], [`images`], [`shaders`] | commands: what they do to device and reference |
 //! | [`threads`] | worlds that share queue and pages, each with a thread |
 //!
-//! `LOCKSTEP_MODEL_SEEDS` says how many programs run, `LOCKSTEP_MODEL_FIRST_SEED` where they start (1). A failure
-//! prints the seed and the program's last steps.
+//! `LOCKSTEP_MODEL_SEEDS` says how many programs run, `LOCKSTEP_MODEL_FIRST_SEED` where they start (1). A
+//! failure prints the seed and the program's last steps.
 
 mod feedback;
 mod flight;

@@ -34,7 +34,8 @@ pub(crate) enum Op {
     Fill { to: Span, byte: u8, whole: bool },
     /// vkCmdUpdateBuffer.
     Update { to: Span, seed: u64 },
-    /// vkCmdCopyBuffer or vkCmdCopyBuffer2 between two buffers, with regions of (source, destination, length).
+    /// vkCmdCopyBuffer or vkCmdCopyBuffer2 between two buffers, with regions of (source, destination,
+    /// length).
     Copy { from: usize, to: usize, regions: Vec<(usize, usize, usize)>, second: bool },
     /// vkCmdCopyQueryPoolResults of [`RESULTS`] occlusion queries that counted nothing.
     Results { to: usize, at: usize, stride: usize, count: usize, wide: bool, available: Option<u8> },

@@ -69,7 +69,8 @@ pub(crate) struct Offers {
 }
 
 impl<'a> Scene<'a> {
-    /// Looks at places, the first of which is a buffer. Where a buffer has an alias, `alias` says which is used.
+    /// Looks at places, the first of which is a buffer. Where a buffer has an alias, `alias` says which is
+    /// used.
     pub(crate) fn new(places: &'a [Place], mut alias: impl FnMut() -> bool) -> Self {
         let is_buffer = |place: &Place| matches!(place.thing, Thing::Buffer { .. });
         let indices =
@@ -162,8 +163,8 @@ pub(crate) fn buffer_at(gpu: &Gpu, memory: &Arc<Memory>, offset: usize, len: usi
     Thing::Buffer { buffer: make(), alias: alias.then(make) }
 }
 
-/// Makes an allocation with buffers, and sometimes an image, close together, mapped as a whole. The places are told
-/// with their offsets.
+/// Makes an allocation with buffers, and sometimes an image, close together, mapped as a whole. The places
+/// are told with their offsets.
 pub(crate) fn allocation(gpu: &Gpu, rng: &mut Rng) -> (Slot, Vec<(Thing, usize, usize)>) {
     let sizes: Vec<_> = (0..rng.between(1, 4)).map(|_| size(rng)).collect();
     let mut image = rng.one_in(2).then(|| Image::new(gpu, rng.between(1, 40), rng.between(1, 30), true));

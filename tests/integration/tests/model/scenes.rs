@@ -48,8 +48,8 @@ impl World {
         Phase::of(vec![program])
     }
 
-    /// Learns of the first half of a batch that goes on, and writes what that half had written. Sometimes nothing is
-    /// mapped when it learns of it.
+    /// Learns of the first half of a batch that goes on, and writes what that half had written. Sometimes
+    /// nothing is mapped when it learns of it.
     fn interrupt(&mut self) {
         let held = self.held();
         let programs = if self.rng.one_in(2) { vec![self.program()] } else { self.overwrite().programs };
@@ -81,7 +81,8 @@ impl World {
         self.write_a_few();
     }
 
-    /// Writes what a batch is about to overwrite, which waits for nothing itself but comes behind one that does.
+    /// Writes what a batch is about to overwrite, which waits for nothing itself but comes behind one that
+    /// does.
     fn overtake(&mut self) {
         self.drain();
         let held = self.held();
@@ -109,8 +110,8 @@ impl World {
         }
     }
 
-    /// Tells a batch that waits where the buffer is that it writes; maybe another buffer of these bytes than there was
-    /// when it was submitted.
+    /// Tells a batch that waits where the buffer is that it writes; maybe another buffer of these bytes than
+    /// there was when it was submitted.
     fn promise(&mut self) {
         self.drain();
         let mut rng = self.rng.clone();

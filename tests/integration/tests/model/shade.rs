@@ -37,7 +37,8 @@ pub(crate) struct Bound {
 pub(crate) struct Shade {
     layout: Layout,
     via: Via,
-    /// What the descriptors show; the shader writes through one of them, the others are there to be suspected.
+    /// What the descriptors show; the shader writes through one of them, the others are there to be
+    /// suspected.
     bound: Vec<Bound>,
     element: usize,
     first: usize,

@@ -8,8 +8,8 @@ use lockstep_harness::{Compute, Gpu, shader};
 /// Descriptors in the array of the shaders that have one; they write through one of them.
 pub(crate) const ARRAY: u32 = 3;
 
-/// Bytes of the push constants of [`ASSEMBLY`]: the element of the array, the first word, the stride, how many
-/// invocations write, the key, how often it is mixed, and an address.
+/// Bytes of the push constants of [`ASSEMBLY`]: the element of the array, the first word, the stride, how
+/// many invocations write, the key, how often it is mixed, and an address.
 pub(crate) const PUSH_BYTES: u32 = 32;
 
 /// A job in a storage buffer, one descriptor for the words.

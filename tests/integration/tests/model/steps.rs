@@ -273,8 +273,8 @@ impl World {
         self.populate();
     }
 
-    /// Destroys a buffer that nothing in flight uses and makes another one of the same bytes; or an allocation, with
-    /// all that is on it.
+    /// Destroys a buffer that nothing in flight uses and makes another one of the same bytes; or an
+    /// allocation, with all that is on it.
     pub(crate) fn recreate(&mut self) {
         let place = self.rng.below(self.places.len());
         let Some((slot, _)) = self.places[place].slot else { return };

@@ -1,10 +1,10 @@
 //! What is in flight, and which byte must have which value.
 //!
-//! A phase of a batch is *held* until the host's timeline, or an event the host sets, lets it and all before it go;
-//! then its effects are in the reference, and until the host has learnt of its completion the bytes it writes are
-//! the device's alone, those it reads are nobody's to write. Bytes of held phases are still free: what the
-//! processor writes before it lets them go comes first, by the specification's rules for vkSignalSemaphore and
-//! vkSetEvent.
+//! A phase of a batch is *held* until the host's timeline, or an event the host sets, lets it and all before
+//! it go; then its effects are in the reference, and until the host has learnt of its completion the bytes it
+//! writes are the device's alone, those it reads are nobody's to write. Bytes of held phases are still free:
+//! what the processor writes before it lets them go comes first, by the specification's rules for
+//! vkSignalSemaphore and vkSetEvent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -245,8 +245,8 @@ impl World {
         self.compare();
     }
 
-    /// Marks bytes of a place that are not the processor's: those that released phases still write, or also those
-    /// they read, and those between the rows of an image.
+    /// Marks bytes of a place that are not the processor's: those that released phases still write, or also
+    /// those they read, and those between the rows of an image.
     pub(crate) fn busy(&self, place: usize, reads_too: bool) -> Vec<bool> {
         let mut busy = vec![false; self.reference[place].len()];
         if let Thing::Image(image) = &self.places[place].thing {
@@ -275,8 +275,8 @@ impl World {
         (begin < end).then(|| (begin - offset, bytes.part(begin - start, end - begin)))
     }
 
-    /// The processor writes a random range, or what the device has just written, or is about to write when it is let
-    /// go; except what is not its to write.
+    /// The processor writes a random range, or what the device has just written, or is about to write when it
+    /// is let go; except what is not its to write.
     pub(crate) fn write(&mut self) {
         let recent = match self.rng.below(4) {
             0 | 1 => pick(&mut self.rng, &self.recent),
@@ -357,8 +357,8 @@ impl World {
 
     /// Drops the objects of batches that are known to be complete.
     ///
-    /// An event or query tells of the commands before it, not of the batch's own end, and the timeline not of its
-    /// fence's signal: for these this waits.
+    /// An event or query tells of the commands before it, not of the batch's own end, and the timeline not of
+    /// its fence's signal: for these this waits.
     pub(crate) fn tidy(&mut self) {
         while let Some(flight) = self.flights.front().filter(|flight| flight.is_known()) {
             self.done.wait(flight.number);

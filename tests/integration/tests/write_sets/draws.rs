@@ -16,8 +16,8 @@ const VERTEX: &str = "
         return vec4<f32>(f32(source[0]), 0.0, 0.0, 1.0);
     }";
 
-/// Has `draw` draw vertices 3 to 5 with a pipeline whose vertex shader writes words 6, 8 and 10 of the 80 bytes
-/// from 256 on.
+/// Has `draw` draw vertices 3 to 5 with a pipeline whose vertex shader writes words 6, 8 and 10 of the 80
+/// bytes from 256 on.
 fn drawn(draw: impl FnOnce(&Rig, &ash::Device, vk::CommandBuffer)) -> Counters {
     counted(|rig| {
         let (dest, source) = (rig.buffer(PAGE), rig.buffer(PAGE));

@@ -1,5 +1,5 @@
-//! Copies, blits, resolves and clears into images in coherent memory: one subresource of a linear image, all of
-//! an optimal one.
+//! Copies, blits, resolves and clears into images in coherent memory: one subresource of a linear image, all
+//! of an optimal one.
 
 use crate::image::{Image, all, enter, extent, flat, layers, linear, offset};
 use crate::rig::{Rig, assert_same, counted};

@@ -1,4 +1,5 @@
-//! The life of command buffers: secondary ones, ones submitted again, reset, recorded anew, or begun too early.
+//! The life of command buffers: secondary ones, ones submitted again, reset, recorded anew, or begun too
+//! early.
 
 use crate::graphics::{Stages, rendering};
 use crate::kit::{COMPUTE, EVERY_OTHER, GRAPHICS, STORAGE, dispatch, every_other, range, transfers_in_order};

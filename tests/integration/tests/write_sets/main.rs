@@ -1,8 +1,8 @@
 //! What commands and shaders write is what their batch's write set says, and what the processor then reads.
 //!
-//! A table: each row runs something on one device, whose counters (`LOCKSTEP_STATS`) must name the bytes that it
-//! writes, and not one more. Where the command says which, that is to the byte; where a shader decides, it is the
-//! range that is bound. While a batch runs, the processor writes what the batch does not.
+//! A table: each row runs something on one device, whose counters (`LOCKSTEP_STATS`) must name the bytes that
+//! it writes, and not one more. Where the command says which, that is to the byte; where a shader decides, it
+//! is the range that is bound. While a batch runs, the processor writes what the batch does not.
 //!
 //! `scripts/mutations` takes each command out of the recording in turn; a row here must then fail.
 

@@ -1,10 +1,11 @@
 //! What lavapipe of Mesa 22.3 or SwiftShader does not have: rows that need it are skipped, or not there.
 //!
-//! Not there at all: mesh shaders, ray tracing and acceleration structures, shader objects, descriptor buffers, AMD's
-//! buffer markers and the second versions of binding and pushing descriptors (VK_KHR_maintenance6).
+//! Not there at all: mesh shaders, ray tracing and acceleration structures, shader objects, descriptor
+//! buffers, AMD's buffer markers and the second versions of binding and pushing descriptors
+//! (VK_KHR_maintenance6).
 //!
-//! Not advertised, and tested all the same: sets updated after they are bound, and bindings that were never written.
-//! lavapipe looks at descriptors when it runs a command; only the validation layer minds.
+//! Not advertised, and tested all the same: sets updated after they are bound, and bindings that were never
+//! written. lavapipe looks at descriptors when it runs a command; only the validation layer minds.
 
 use std::ffi::CStr;
 

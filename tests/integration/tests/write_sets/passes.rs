@@ -225,8 +225,8 @@ fn a_resolve_of_dynamic_rendering() {
     });
 }
 
-/// Runs a pass over a depth image in coherent memory in a read-only layout, or in one to write it, and clears it
-/// in the latter. Returns its size, too.
+/// Runs a pass over a depth image in coherent memory in a read-only layout, or in one to write it, and clears
+/// it in the latter. Returns its size, too.
 fn depth(pass: fn(&Rig, vk::ImageView, vk::AttachmentLoadOp, vk::ImageLayout)) -> [(Counters, usize); 2] {
     let read = vk::ImageLayout::DEPTH_STENCIL_READ_ONLY_OPTIMAL;
     [(vk::AttachmentLoadOp::LOAD, read), (vk::AttachmentLoadOp::CLEAR, GENERAL)].map(|(load, layout)| {

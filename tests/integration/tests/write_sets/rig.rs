@@ -1,5 +1,5 @@
-//! What all tests of the table stand on: a device whose counters are read when it is gone, and objects that go
-//! with it.
+//! What all tests of the table stand on: a device whose counters are read when it is gone, and objects that
+//! go with it.
 
 use ash::vk;
 use lockstep_harness::{Batch, Buffer, Commands, Fence, Gpu, GpuBuilder, Kind, MappedBytes, loader, pattern};
@@ -34,8 +34,8 @@ impl Counters {
         }
     }
 
-    /// Asserts bytes compared and pages given a twin. Tracker `compare` has twins of its own; lazy readback compares
-    /// less, what the processor touches.
+    /// Asserts bytes compared and pages given a twin. Tracker `compare` has twins of its own; lazy readback
+    /// compares less, what the processor touches.
     #[track_caller]
     pub(crate) fn cost(&self, compared: usize, twins: u64) {
         if lockstep_harness::lockstep_under_test() {
@@ -46,8 +46,8 @@ impl Counters {
         }
     }
 
-    /// Asserts the bytes in write sets: exact ones, and ones of which some may be written. Where all memory may be
-    /// mapped, what a test uses beside is in them, too.
+    /// Asserts the bytes in write sets: exact ones, and ones of which some may be written. Where all memory
+    /// may be mapped, what a test uses beside is in them, too.
     #[track_caller]
     pub(crate) fn are(&self, exact: usize, within: usize) {
         if lockstep_harness::mirror_under_test() {
@@ -183,8 +183,8 @@ impl Rig {
         fence.wait();
     }
 
-    /// Submits commands that write `written`, (where, what), has the processor write all other bytes while they may
-    /// be running, and waits for the fence: then every byte must be there.
+    /// Submits commands that write `written`, (where, what), has the processor write all other bytes while
+    /// they may be running, and waits for the fence: then every byte must be there.
     #[track_caller]
     pub(crate) fn beside(&self, commands: &Commands, bytes: MappedBytes, written: &[(usize, Vec<u8>)]) {
         let fence = Fence::new(&self.gpu);

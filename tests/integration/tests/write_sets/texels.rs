@@ -26,8 +26,8 @@ const READS: &str = "
         dest[2u * id.x] = textureLoad(image, vec2<i32>(0, 0)).x * 0x01010101u;
     }";
 
-/// Runs a shader over 64 bytes of a buffer and a linear image of 16 by 4 texels; says what it counted and the image
-/// once more.
+/// Runs a shader over 64 bytes of a buffer and a linear image of 16 by 4 texels; says what it counted and the
+/// image once more.
 fn image(source: &str, writes: bool) {
     let info = linear(FORMAT, 16, 4).usage(vk::ImageUsageFlags::STORAGE | vk::ImageUsageFlags::TRANSFER_DST);
     let size = Cell::new(None);

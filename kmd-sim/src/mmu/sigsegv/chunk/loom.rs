@@ -1,4 +1,5 @@
-//! Explores the interleavings of stores, handlers and scans, with the protocol and with one of its guards removed.
+//! Explores the interleavings of stores, handlers and scans, with the protocol and with one of its guards
+//! removed.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p kmd-sim --lib loom`
 

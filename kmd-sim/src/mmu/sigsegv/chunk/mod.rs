@@ -2,15 +2,15 @@
 //!
 //! A *chunk* is protected as a whole: *open* (read-write) or *closed* (read-only). Each has one atomic word.
 //! It is *clean* when the word is [`CLEAN`] to the bit, and *dirty* otherwise; a dirty word counts the
-//! handlers in flight in its lower half, and in its upper half the faults since the chunk was last clean, so that
-//! no two dirty words between two scans are alike. Zero is dirty: chunks start open.
+//! handlers in flight in its lower half, and in its upper half the faults since the chunk was last clean, so
+//! that no two dirty words between two scans are alike. Zero is dirty: chunks start open.
 //!
 //! * A **handler** ([`Chunks::open`]): 1. one addition counts it in and makes the chunk dirty; 2. `mprotect`
 //!   read-write; 3. one subtraction counts it out. It returns, and the store is tried again.
-//! * The **scan** ([`Chunks::close`]), one at a time: 1. it reads the word; a clean chunk is passed by, one with
-//!   a handler in flight is reported and left dirty. 2. It exchanges the word it read for `CLEAN`; if the word
-//!   has changed, a handler came in between, and the chunk is reported and left dirty. 3. `mprotect` read-only. 4. It
-//!   reports the chunk, and only now does anybody read the pages.
+//! * The **scan** ([`Chunks::close`]), one at a time: 1. it reads the word; a clean chunk is passed by, one
+//!   with a handler in flight is reported and left dirty. 2. It exchanges the word it read for `CLEAN`; if
+//!   the word has changed, a handler came in between, and the chunk is reported and left dirty. 3. `mprotect`
+//!   read-only. 4. It reports the chunk, and only now does anybody read the pages.
 //!
 //! # Invariant
 //! A chunk that is open is dirty, or it is being closed by a scan that has not reported it yet.
@@ -20,20 +20,21 @@
 //! processors) that no further store gets through.
 //!
 //! # Why it holds
-//! * *Opening*: step 2 of a handler opens a chunk that its step 1 made dirty. It stays dirty until step 3, since
-//!   a scan that reads the word in between finds a handler in flight, and one that read it before fails to
-//!   exchange it: the fault counter never goes back. After step 3 the chunk is dirty and open like any other.
+//! * *Opening*: step 2 of a handler opens a chunk that its step 1 made dirty. It stays dirty until step 3,
+//!   since a scan that reads the word in between finds a handler in flight, and one that read it before fails
+//!   to exchange it: the fault counter never goes back. After step 3 the chunk is dirty and open like any
+//!   other.
 //! * *Closing*: the chunk is clean and open from step 2 to step 3 of the scan, which reports it in step 4. A
 //!   handler that comes after step 2 makes it dirty. Then either its `mprotect` is the last, and the chunk is
 //!   open and dirty; or the scan's is, and the chunk is closed and dirty, which costs one more fault.
 //! * *A delayed handler* of a fault that others have resolved long ago, even before several scans, is a
 //!   handler like any other: it makes the chunk dirty before it opens it.
 //! * *Two handlers* on one chunk: the first to finish leaves the count of the other standing.
-//! * *Many chunks at once* (opening ahead, escalation): step 1 is done for all of them before, and step 3 after,
-//!   the one `mprotect`, so each chunk has its own argument. A scan exchanges the words of a whole run
+//! * *Many chunks at once* (opening ahead, escalation): step 1 is done for all of them before, and step 3
+//!   after, the one `mprotect`, so each chunk has its own argument. A scan exchanges the words of a whole run
 //!   before its one `mprotect`: some are clean and open for longer.
-//! * *`mprotect` fails*: in a handler, chunks stay closed and dirty. In a scan, they are made dirty again before
-//!   they are reported, and stay open.
+//! * *`mprotect` fails*: in a handler, chunks stay closed and dirty. In a scan, they are made dirty again
+//!   before they are reported, and stay open.
 //!
 //! The model checker's tests beside this file explore the protocol, and find the lost store when any one of
 //! its three guards is missing: the count of handlers, clean before `mprotect`, report after `mprotect`.
