@@ -11,6 +11,8 @@ pub struct Stats {
     pub scans: u64,
     /// Pages they looked at.
     pub pages_scanned: u64,
+    /// Stretches of 2 MiB in which they protected pages, each time: other processors must forget those.
+    pub stretches_protected: u64,
     /// Time spent scanning.
     pub scan_ns: u64,
     /// Pages the scans reported.
@@ -74,6 +76,7 @@ impl Stats {
             batches,
             scans,
             pages_scanned,
+            stretches_protected,
             scan_ns,
             pages_dirty,
             cpu_bytes_written,
@@ -104,6 +107,7 @@ impl Stats {
         self.batches += batches;
         self.scans += scans;
         self.pages_scanned += pages_scanned;
+        self.stretches_protected += stretches_protected;
         self.scan_ns += scan_ns;
         self.pages_dirty += pages_dirty;
         self.cpu_bytes_written += cpu_bytes_written;

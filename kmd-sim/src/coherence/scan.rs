@@ -9,6 +9,7 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::time::Instant;
 
+use super::arena::CHUNK;
 use super::cold;
 use super::forecast::Forecast;
 use super::state::{State, nanos_since};
@@ -25,12 +26,22 @@ struct Work {
     calls: u64,
     /// Pages looked at.
     looked: u64,
+    /// Stretches in which pages were protected, and the end of the last one.
+    protected: u64,
+    protected_to: u64,
 }
 
 impl Work {
     fn call(&mut self, pages: &Range<Pgoff>) {
         self.calls += 1;
         self.looked += pages.end - pages.start;
+    }
+
+    /// Pages were protected, behind those before.
+    fn protect(&mut self, pages: &Range<Pgoff>) {
+        let end = pages.end.div_ceil(CHUNK);
+        self.protected += end.saturating_sub(self.protected_to.max(pages.start / CHUNK));
+        self.protected_to = end;
     }
 }
 
@@ -73,6 +84,7 @@ impl<H: HostDevice> State<H> {
                         work.call(&run);
                         mmu.take_dirty(run, &mut |run| {
                             besides += 1;
+                            work.protect(&run);
                             report(run);
                         })?;
                     }
@@ -82,6 +94,7 @@ impl<H: HostDevice> State<H> {
         self.besides = besides;
         self.stats.scans += work.calls;
         self.stats.pages_scanned += work.looked;
+        self.stats.stretches_protected += work.protected;
         self.cold.iter_mut().for_each(|cold| cold.looked = work.looked + work.calls * cold::CALL);
         self.cool(&taken_out);
         self.scan_placed();
@@ -179,6 +192,21 @@ mod tests {
         let mut runs = Vec::new();
         Found(pages.clone()).find_dirty(0..64, &mut |run| runs.push(run)).unwrap();
         runs
+    }
+
+    #[test]
+    fn stretches_are_counted_once_however_many_of_their_pages_are_protected() {
+        let mut work = Work::default();
+        for (pages, protected) in [
+            (3..4, 1),
+            (9..10, 1),
+            (CHUNK - 1..CHUNK + 1, 2),
+            (CHUNK + 5..CHUNK + 6, 2),
+            (3 * CHUNK..5 * CHUNK, 4),
+        ] {
+            work.protect(&pages);
+            assert_eq!(work.protected, protected, "{pages:?}");
+        }
     }
 
     proptest! {

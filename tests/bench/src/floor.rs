@@ -14,7 +14,7 @@ use kmd_sim::coherence::merge::Neighbours;
 use kmd_sim::coherence::page::{Page, PageState};
 use kmd_sim::mmu::Mmu;
 use kmd_sim::mmu::uffd::Uffd;
-use kmd_sim::sys::pages::{TwiceMapped, write_fault};
+use kmd_sim::sys::pages::TwiceMapped;
 use lockstep_statistics::median;
 use serde::Serialize;
 
@@ -37,7 +37,7 @@ pub(crate) struct Prices {
     pub(crate) open: f64,
     /// A look at a page that was not written.
     pub(crate) scan: f64,
-    /// A call that protects pages while another processor runs the process.
+    /// Protecting pages of a stretch of 2 MiB while another processor runs the process.
     pub(crate) protect: f64,
     /// Comparing a page.
     pub(crate) compare: f64,
@@ -57,22 +57,23 @@ impl Prices {
             (0..PART).for_each(|page| pages.application().store_byte(offset(part * PART + page), 1));
         };
         (0..PAGES / PART).for_each(store);
-        let mut take = |range| mmu.take_dirty(range, &mut |_| {});
-        take(0..PAGES)?;
+        let take = |mmu: &mut Uffd, range| mmu.take_dirty(range, &mut |_| {});
+        take(&mut mmu, 0..PAGES)?;
         let a_page = |ns: f64| ns / PART as f64;
 
-        let scan = timed(|_| take(0..PAGES))? / PAGES as f64;
+        let scan = timed(|_| take(&mut mmu, 0..PAGES))? / PAGES as f64;
         let fault = a_page(timed(|part| {
             store(part);
             Ok(())
         })?);
-        take(0..PAGES)?;
-        let part_of = |part: u64| pages.application().slice(offset(part * PART), offset(PART));
+        take(&mut mmu, 0..PAGES)?;
         let open = a_page(timed(|part| {
-            write_fault(part_of(part));
+            let range = part * PART..(part + 1) * PART;
+            pages.zap(&(range.start * PAGE_SIZE..range.end * PAGE_SIZE))?;
+            mmu.open(&range);
             Ok(())
         })?);
-        take(0..PAGES)?;
+        take(&mut mmu, 0..PAGES)?;
         let (done, turns) = (AtomicBool::new(false), AtomicU64::new(0));
         let protect = std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -80,7 +81,7 @@ impl Prices {
                     turns.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let mut take = |part: u64| {
+            let mut protect = |part: u64| {
                 store(part);
                 // Until it has a processor of its own, which may take the kernel a while.
                 let (begun, before) = (Instant::now(), turns.load(Ordering::Relaxed));
@@ -88,10 +89,10 @@ impl Prices {
                     std::hint::spin_loop();
                 }
                 let start = Instant::now();
-                take(part * PART..(part + 1) * PART)?;
+                take(&mut mmu, part * PART..(part + 1) * PART)?;
                 anyhow::Ok(start.elapsed().as_nanos() as f64)
             };
-            let times: Result<Vec<f64>> = (0..TIMES as u64).map(&mut take).collect();
+            let times: Result<Vec<f64>> = (0..TIMES as u64).map(&mut protect).collect();
             done.store(true, Ordering::Relaxed);
             anyhow::Ok(median(&times?))
         })?;
@@ -133,9 +134,7 @@ impl Prices {
 
     /// What finding writes out takes the processors of a frame outside of the driver, in nanoseconds.
     pub(crate) fn faults(&self, steps: &Breakdown) -> f64 {
-        let opened = steps.get("pages_opened");
-        // The kernel counts those that are opened, too.
-        (steps.get("faults") - opened).max(0.0) * self.fault + opened * self.open
+        steps.get("faults") * self.fault + steps.get("pages_opened") * self.open
     }
 
     /// What all steps of a frame come to, in nanoseconds, beyond those copies.
@@ -143,7 +142,7 @@ impl Prices {
         let pages = |name| steps.get(name) / PAGE_SIZE as f64;
         let moved = pages("bytes_flushed") + pages("bytes_pulled");
         let looked = steps.get("pages_dirty") + steps.get("pages_watched") + pages("bytes_compared");
-        let protects = steps.get("faults").clamp(0.0, 1.0);
+        let protects = steps.get("stretches_protected");
         let merged = (looked - moved).max(0.0) * self.compare + moved * self.store - self.copies(steps);
         let scanned = steps.get("pages_scanned") * self.scan + protects * self.protect;
         self.faults(steps) + scanned + merged.max(0.0)

@@ -91,7 +91,7 @@ fn child_touches_idle_memory_of_few_pages() {
         }
         expected.extend(by_kernel.into_iter().map(|at| (at, content.clone())));
     }
-    for at in [spot(20) + PAGE - 1, 26 << 20] {
+    for at in [(20 << 20) + 5 * PAGE - 4, 26 << 20] {
         gpu.run(|r| r.fill(&idle, at, 256 << 10, 0x5A));
         expected.push((at, vec![0x5A; 256 << 10]));
     }
