@@ -5,11 +5,11 @@
 //! else going on. What a frame costs beyond that is shared caches, processors that are woken, and whatever
 //! the driver does that is none of these steps.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use kmd_sim::addr::{PAGE_SIZE, PAGE_WORDS};
+use kmd_sim::coherence::arena::CHUNK;
 use kmd_sim::coherence::merge::Neighbours;
 use kmd_sim::coherence::page::{Page, PageState};
 use kmd_sim::mmu::Mmu;
@@ -25,8 +25,6 @@ const PAGES: u64 = 4096;
 /// Pages written at a time.
 const PART: u64 = 64;
 const TIMES: usize = 31;
-/// After which two busy threads have a processor each.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// What a step costs, in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -37,7 +35,8 @@ pub(crate) struct Prices {
     pub(crate) open: f64,
     /// A look at a page that was not written.
     pub(crate) scan: f64,
-    /// Protecting pages of a stretch of 2 MiB while another processor runs the process.
+    /// Protecting pages of a stretch of 2 MiB, beyond the look at each; more while another processor runs the
+    /// process, which must forget them.
     pub(crate) protect: f64,
     /// Comparing a page.
     pub(crate) compare: f64,
@@ -74,28 +73,16 @@ impl Prices {
             Ok(())
         })?);
         take(&mut mmu, 0..PAGES)?;
-        let (done, turns) = (AtomicBool::new(false), AtomicU64::new(0));
-        let protect = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    turns.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            let mut protect = |part: u64| {
-                store(part);
-                // Until it has a processor of its own, which may take the kernel a while.
-                let (begun, before) = (Instant::now(), turns.load(Ordering::Relaxed));
-                while turns.load(Ordering::Relaxed) == before || part == 0 && begun.elapsed() < SETTLE {
-                    std::hint::spin_loop();
-                }
+        let protecting: Result<Vec<f64>> = (0..TIMES)
+            .map(|_| {
+                let one_each = (0..PAGES / CHUNK).map(|stretch| stretch * CHUNK);
+                one_each.for_each(|page| pages.application().store_byte(offset(page), 1));
                 let start = Instant::now();
-                take(&mut mmu, part * PART..(part + 1) * PART)?;
-                anyhow::Ok(start.elapsed().as_nanos() as f64)
-            };
-            let times: Result<Vec<f64>> = (0..TIMES as u64).map(&mut protect).collect();
-            done.store(true, Ordering::Relaxed);
-            anyhow::Ok(median(&times?))
-        })?;
+                take(&mut mmu, 0..PAGES)?;
+                Ok(start.elapsed().as_nanos() as f64)
+            })
+            .collect();
+        let protect = (median(&protecting?) - scan * PAGES as f64).max(0.0) / (PAGES / CHUNK) as f64;
 
         let host = TwiceMapped::new("prices", PAGES * PAGE_SIZE)?;
         let flush = |part: u64| {

@@ -55,7 +55,7 @@ fn accounts(report: &Report) {
     let Some(prices) = &report.prices else { return };
     say(format_args!(""));
     say(format_args!(
-        "Steps on this machine, ns: a fault {:.0}, opening a page {:.0}, a look at a clean one {:.2}, comparing {:.0}, storing {:.0}, copying {:.0}; a call that protects pages while another processor runs the process {:.0}.",
+        "Steps on this machine, ns: a fault {:.0}, opening a page {:.0}, a look at a clean one {:.2}, comparing {:.0}, storing {:.0}, copying {:.0}; protecting pages of a stretch of 2 MiB {:.0}.",
         prices.fault, prices.open, prices.scan, prices.compare, prices.store, prices.copy, prices.protect
     ));
     say(format_args!(""));
